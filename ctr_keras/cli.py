@@ -1,0 +1,205 @@
+"""`ctr-keras`: the package's jobs on the command line.
+
+Progress goes to stderr and results to stdout. The exit status is 0, 1 if a job failed, 2 if the
+command itself was wrong.
+"""
+
+import json
+import os
+import pathlib
+import sys
+from typing import Annotated, Any, NoReturn
+
+# TensorFlow reads this at import: its start-up messages would bury ours.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import typer  # noqa: E402
+
+app = typer.Typer(
+    name="ctr-keras",
+    help="Click-through-rate ranking with Keras: from a raw file to a ranked list.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+prepare_app = typer.Typer(
+    help="Raw files to TFRecords: train, valid and test.", no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(prepare_app, name="prepare")
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Data = Annotated[pathlib.Path, typer.Option("--data", help="Folder that `prepare` made.")]
+Layout = Annotated[str, typer.Option(help="TFRecord layout: block (fast) or row (exchange).")]
+
+
+@prepare_app.command("movielens")
+def prepare_movielens(
+    out: Annotated[pathlib.Path, typer.Option(help="Folder to make.")] = pathlib.Path(
+        "tf_data/movielens"
+    ),
+    raw: Annotated[
+        pathlib.Path | None,
+        typer.Option(help="Raw files: a folder, a zip or a file. Default: download and cache."),
+    ] = None,
+    variant: Annotated[str, typer.Option(help="100k or 1m.")] = "100k",
+    layout: Layout = "block",
+    as_json: Json = False,
+) -> None:
+    """MovieLens: a rating of 4 or more is a click; split by time."""
+    from ctr_keras.datasets import movielens
+
+    _print(movielens.prepare(out, raw=raw, variant=variant, layout=layout, report=_report), as_json)
+
+
+@app.command()
+def describe(
+    data: Annotated[pathlib.Path, typer.Argument(help="Prepared folder, or one of its splits.")],
+    plot: Annotated[
+        pathlib.Path | None, typer.Option(help="Also draw it: a .png, .svg or .pdf file.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Rows, users, items, click rate, coverage, cardinality and long tail of the data."""
+    from ctr_keras import data as ctr_data
+
+    description = ctr_data.describe(data)
+    if plot is not None:
+        ctr_data.plot(description, plot)
+        _report(f"drew {plot}")
+    _print(description, as_json)
+
+
+@app.command()
+def train(
+    data: Data,
+    out: Annotated[pathlib.Path, typer.Option(help="Folder of checkpoints and the best model.")],
+    model: Annotated[str, typer.Option(help="FM, WideDeep, DeepFM or DIN.")] = "DIN",
+    options: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Argument of the model: units=[200,80]. Repeatable."),
+    ] = None,
+    epochs: Annotated[int, typer.Option(min=1)] = 3,
+    batch_size: Annotated[int, typer.Option(min=1)] = 1024,
+    learning_rate: Annotated[float, typer.Option(min=0)] = 1e-3,
+    patience: Annotated[
+        int | None, typer.Option(help="Stop after so many epochs without a better model.")
+    ] = None,
+    seed: int = 0,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Discard an earlier training in --out.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Train a model, or go on with a training that was interrupted."""
+    from ctr_keras import training
+
+    config = training.TrainingConfig(
+        data=str(data),
+        out=str(out),
+        model=model,
+        options=_options(options or []),
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        patience=patience,
+        seed=seed,
+    )
+    _print(training.train(config, restart=restart), as_json)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[pathlib.Path, typer.Option(help="A .keras file.")],
+    data: Annotated[pathlib.Path, typer.Option(help="A split, such as tf_data/movielens/test.")],
+    as_json: Json = False,
+) -> None:
+    """AUC, GAUC, log loss and calibration of a model."""
+    from ctr_keras import training
+
+    _print(training.evaluate(model, data), as_json)
+
+
+@app.command()
+def export(
+    model: Annotated[pathlib.Path, typer.Option(help="A .keras file.")],
+    out: Annotated[pathlib.Path, typer.Option(help="Base path, such as saved_models/din.")],
+    version: Annotated[
+        int | None, typer.Option(help="Default: the highest there plus one.")
+    ] = None,
+) -> None:
+    """Write the SavedModel that TF Serving runs."""
+    from ctr_keras import serving, training
+
+    typer.echo(serving.export(training.load_model(model), out, version=version))
+
+
+@app.command()
+def rank(
+    model: Annotated[pathlib.Path, typer.Option(help="Base path or version of a SavedModel.")],
+    data: Data,
+    user: Annotated[str, typer.Option(help="Id of a user in the prepared data.")],
+    top: Annotated[int, typer.Option(min=1, help="How many items.")] = 10,
+    as_json: Json = False,
+) -> None:
+    """The best items for a user, by the exported SavedModel alone."""
+    from ctr_keras import serving
+
+    catalog = serving.Catalog.load(data)
+    profile = catalog.user(user)
+    ranking = serving.Ranker(model).rank(profile, catalog.new_items(profile), top)
+    _print(serving.RankedList(user, catalog.item_key, ranking), as_json)
+
+
+@app.command()
+def quickstart(
+    raw: Annotated[
+        pathlib.Path | None, typer.Option(help="MovieLens-100k on disk. Default: download.")
+    ] = None,
+    user: Annotated[str, typer.Option(help="MovieLens' number of a user.")] = "196",
+    top: Annotated[int, typer.Option(min=1, help="How many films.")] = 10,
+    as_json: Json = False,
+) -> None:
+    """All of it on MovieLens-100k: prepare, describe, train, evaluate, export, rank."""
+    from ctr_keras.experiments import quickstart as job
+
+    _print(job.quickstart(raw=raw, user=user, top=top, report=_report), as_json)
+
+
+def main() -> NoReturn:
+    """Run the command line; errors that a user can mend are one line, not a traceback."""
+    try:
+        app()
+    except (ValueError, TypeError, OSError) as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        typer.echo("interrupted; run the same command again to go on", err=True)
+        sys.exit(130)
+    sys.exit(0)
+
+
+def _options(pairs: list[str]) -> dict[str, Any]:
+    """`["units=[200,80]", "activation=dice"]` as a dictionary."""
+    options = {}
+    for pair in pairs:
+        name, separator, value = pair.partition("=")
+        if not separator or not name.isidentifier():
+            raise typer.BadParameter(f"expected name=value, got {pair!r}", param_hint="--set")
+        try:
+            options[name] = json.loads(value)
+        except json.JSONDecodeError:
+            options[name] = value
+    return options
+
+
+def _report(line: str) -> None:
+    typer.echo(line, err=True)
+
+
+def _print(result: Any, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(result.to_dict(), ensure_ascii=False, default=str))
+    else:
+        typer.echo(result.to_text())

@@ -1,0 +1,253 @@
+"""Columns as the schema wants them: typed, checked, ragged where rows hold lists."""
+
+import dataclasses
+import functools
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Union
+
+import numpy as np
+
+from ctr_keras.schema import Feature, Schema
+
+
+@dataclasses.dataclass
+class Ragged:
+    """Rows of different length: all values one after the other, and each row's length.
+
+    Args:
+        values: Array `(total,)`.
+        lengths: Integer array `(rows,)` that sums to `total`.
+
+    Example:
+
+    >>> Ragged.from_lists([[1, 2], [], [3]])
+    Ragged(values=array([1, 2, 3]), lengths=array([2, 0, 1], dtype=int32))
+    """
+
+    values: np.ndarray
+    lengths: np.ndarray
+
+    @classmethod
+    def from_lists(cls, rows: Iterable) -> "Ragged":
+        rows = [() if row is None else row for row in rows]
+        lengths = np.fromiter((len(row) for row in rows), np.int32, len(rows))
+        filled = [np.asarray(row) for row in rows if len(row)]
+        values = np.concatenate(filled) if filled else np.zeros(0, np.int64)
+        return cls(values, lengths)
+
+    @classmethod
+    def from_padded(cls, rows: np.ndarray, padding: Any) -> "Ragged":
+        """Drop every value equal to `padding` from an array `(rows, length)`."""
+        kept = rows != padding
+        return cls(rows[kept], kept.sum(axis=1).astype(np.int32))
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, rows: slice) -> "Ragged":
+        start, stop, _ = rows.indices(len(self))
+        values = self.values[self.offsets[start] : self.offsets[stop]]
+        return Ragged(values, self.lengths[start:stop])
+
+    @functools.cached_property
+    def offsets(self) -> np.ndarray:
+        """Where each row starts in `values`, and where the last one ends: `(rows + 1,)`."""
+        return np.concatenate([[0], np.cumsum(self.lengths)])
+
+    def row_of(self, position: int) -> int:
+        """The row that holds the value at `position` of `values`."""
+        return int(np.searchsorted(self.offsets, position, side="right")) - 1
+
+    def cut(self, length: int, newest: bool) -> "Ragged":
+        """Keep the last (`newest`) or first `length` values of each row."""
+        if not len(self) or self.lengths.max() <= length:
+            return self
+        position = np.arange(len(self.values)) - np.repeat(self.offsets[:-1], self.lengths)
+        if newest:
+            kept = position >= np.repeat(self.lengths - length, self.lengths)
+        else:
+            kept = position < length
+        return Ragged(self.values[kept], np.minimum(self.lengths, length))
+
+
+Column = Union[np.ndarray, Ragged]
+Columns = dict[str, Column]
+
+
+def canonical(schema: Schema, rows: Mapping[str, Any], first_row: int = 0) -> Columns:
+    """Check a batch of rows and give it the schema's types.
+
+    Args:
+        schema: What a row is.
+        rows: A pandas `DataFrame`, or a mapping from column name to array. A sequence is a
+            `Ragged`, a list of lists, or an array `(rows, length)` padded with 0 (ids that are
+            their own vocabulary, numbers), -1 (other integers) or `""`.
+        first_row: Number of the batch's first row, for errors.
+
+    Returns:
+        By feature name, an array `(rows,)` (`(rows, width)` for vectors) or a `Ragged`.
+
+    Raises:
+        ValueError: names the column and row at fault.
+    """
+    unknown = [name for name in rows if name not in schema]
+    if unknown:
+        raise ValueError(
+            f"Unknown column. The schema has {schema.names}. Received: `column={unknown[0]!r}`"
+        )
+    missing = [name for name in schema.names if name not in rows]
+    if missing:
+        raise ValueError(
+            f"Missing column {missing[0]!r}. Received: `columns={[str(name) for name in rows]}`"
+        )
+    columns = {f.name: _canonical_column(schema, f, rows[f.name], first_row) for f in schema}
+    lengths = {name: len(column) for name, column in columns.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"All columns need the same number of rows. Received: `{lengths}`")
+    return columns
+
+
+def num_rows(columns: Columns) -> int:
+    return len(next(iter(columns.values())))
+
+
+def _canonical_column(schema: Schema, feature: Feature, values: Any, first_row: int) -> Column:
+    where = _Where(feature.name, first_row)
+    if not feature.is_sequence:
+        flat = _typed(feature, values, where)
+        expected = 2 if feature.kind == "vector" else 1
+        if flat.ndim != expected or (expected == 2 and flat.shape[1] != feature.width):
+            shape = f"(rows, {feature.width})" if expected == 2 else "(rows,)"
+            raise ValueError(
+                f"Column {feature.name!r} must have shape {shape}. Received: `shape={flat.shape}`"
+            )
+        _check_values(schema, feature, flat, where)
+        return flat
+    if not isinstance(values, Ragged):
+        values = np.asarray(values, dtype=None if _is_rectangular(values) else object)
+        if values.ndim == 2:
+            values = Ragged.from_padded(values, schema.padding(feature.name))
+        elif values.dtype == object:
+            where.check(~np.array([isinstance(v, str) for v in values], bool), "a list", values)
+            values = Ragged.from_lists(values)
+        else:
+            raise ValueError(
+                f"Column {feature.name!r} must hold lists. Received: `shape={values.shape}`"
+            )
+    where = _Where(feature.name, first_row, values)
+    ragged = Ragged(_typed(feature, values.values, where), np.asarray(values.lengths, np.int32))
+    _check_values(schema, feature, ragged.values, where)
+    return ragged.cut(feature.length, feature.keeps_newest)
+
+
+def _is_rectangular(values: Any) -> bool:
+    return isinstance(values, np.ndarray) and values.ndim == 2
+
+
+@dataclasses.dataclass
+class _Where:
+    """Names the column and row of a bad value."""
+
+    column: str
+    first_row: int
+    ragged: Ragged | None = None
+
+    def check(self, good: np.ndarray, expected: str, values: np.ndarray):
+        if good.all():
+            return
+        bad = int(np.argmin(good if good.ndim == 1 else good.all(axis=-1)))
+        row = self.first_row + (self.ragged.row_of(bad) if self.ragged is not None else bad)
+        value = values[bad]
+        value = value.item() if isinstance(value, np.generic) else value
+        raise ValueError(
+            f"Column {self.column!r}, row {row}: expected {expected}. Received: `value={value!r}`"
+        )
+
+
+def _typed(feature: Feature, values: Any, where: _Where) -> np.ndarray:
+    values = np.asarray(values)
+    if feature.dtype == "string":
+        return _strings(values, where)
+    if feature.role == "time" and values.dtype.kind == "M":
+        return values.astype("datetime64[s]").astype(np.int64)
+    if values.size == 0:
+        return values.astype(feature.dtype)
+    if values.dtype.kind == "O":
+        numeric = np.array([isinstance(v, (int, float, np.number)) for v in values.ravel()], bool)
+        where.check(numeric.reshape(values.shape), f"a value of type {feature.dtype}", values)
+        values = values.astype(np.float64 if feature.dtype == "float32" else object)
+        values = values if feature.dtype == "float32" else np.array(values.tolist())
+    if values.dtype.kind not in "iufb":
+        raise ValueError(
+            f"Column {feature.name!r} must be of type {feature.dtype}. "
+            f"Received: `dtype={values.dtype}`, first value {values.ravel()[0]!r}"
+        )
+    if feature.dtype == "int64" and values.dtype.kind == "f":
+        where.check(np.isfinite(values) & (values == np.floor(values)), "an integer", values)
+    return np.ascontiguousarray(values, feature.dtype)
+
+
+def _strings(values: np.ndarray, where: _Where) -> np.ndarray:
+    if values.dtype.kind in "iu":
+        return values.astype(str).astype(object)
+    if values.dtype.kind in "US":
+        return values.astype(str).astype(object)
+    if values.dtype.kind != "O":
+        where.check(np.zeros(len(values), bool), "text", values)
+    # A missing text arrives from pandas as None or NaN.
+    values = np.array(["" if v is None or v != v else v for v in values], object)
+    where.check(np.array([isinstance(v, str) for v in values], bool), "text", values)
+    return values
+
+
+def _check_values(schema: Schema, feature: Feature, values: np.ndarray, where: _Where):
+    if feature.kind in ("number", "vector") and feature.dtype == "float32":
+        where.check(np.isfinite(values), "a finite number", values)
+    if feature.role == "label":
+        where.check((values == 0) | (values == 1), "a label of 0 or 1", values)
+    if feature.kind != "id" or feature.dtype == "string":
+        return
+    vocabulary = schema.vocabulary(feature.name)
+    if vocabulary is None:
+        return
+    if not vocabulary.is_encoded:
+        where.check(values >= -1, "an id of 0 or more, or -1 for a missing one", values)
+    else:
+        good = (values >= 0) & (values < vocabulary.size)
+        where.check(good, f"an id in 0 ... {vocabulary.size - 1}", values)
+
+
+def rechunk(chunks: Iterable[Columns], size: int) -> Iterator[Columns]:
+    """Join and split chunks so that each but the last has exactly `size` rows."""
+    waiting: list[Columns] = []
+    missing = size
+    for chunk in chunks:
+        start, rows = 0, num_rows(chunk)
+        while rows - start >= missing:
+            waiting.append(slice_rows(chunk, start, start + missing))
+            yield concatenate(waiting)
+            start, missing, waiting = start + missing, size, []
+        if start < rows:
+            waiting.append(slice_rows(chunk, start, rows))
+            missing -= rows - start
+    if waiting:
+        yield concatenate(waiting)
+
+
+def slice_rows(columns: Columns, start: int, stop: int) -> Columns:
+    return {name: column[start:stop] for name, column in columns.items()}
+
+
+def concatenate(chunks: list[Columns]) -> Columns:
+    if len(chunks) == 1:
+        return chunks[0]
+    return {name: _concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
+
+
+def _concatenate(parts: list[Any]) -> Column:
+    if isinstance(parts[0], Ragged):
+        return Ragged(
+            np.concatenate([part.values for part in parts]),
+            np.concatenate([part.lengths for part in parts]),
+        )
+    return np.concatenate(parts)

@@ -1,0 +1,130 @@
+"""The manifest of a TFRecord folder: what was written, and whether it is still that."""
+
+import dataclasses
+import json
+import os
+import pathlib
+from typing import Any
+
+import tensorflow as tf
+
+from ctr_keras import files
+from ctr_keras.schema import Schema
+
+MANIFEST_VERSION = 1
+MANIFEST_FILE = "manifest.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """One TFRecord file of a data set.
+
+    Attributes:
+        file: Name within the folder.
+        rows: Rows it holds.
+        records: TFRecord records it holds.
+        bytes: Size of the file.
+        sha256: Digest of the file.
+        content: Digest of the rows, whatever the layout; a resumed write compares it.
+    """
+
+    file: str
+    rows: int
+    records: int
+    bytes: int
+    sha256: str
+    content: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """What a TFRecord folder holds; written last, so its presence means the data is whole."""
+
+    schema: Schema
+    layout: str
+    block_rows: int
+    shards: tuple[Shard, ...]
+    metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        return sum(shard.rows for shard in self.shards)
+
+    def save(self, folder: str | os.PathLike) -> None:
+        config = {
+            "manifest_version": MANIFEST_VERSION,
+            "layout": self.layout,
+            "block_rows": self.block_rows,
+            "rows": self.rows,
+            "metadata": self.metadata,
+            "schema": self.schema.to_dict(),
+            "shards": [dataclasses.asdict(shard) for shard in self.shards],
+        }
+        text = json.dumps(config, indent=1, ensure_ascii=False) + "\n"
+        files.write_atomic(pathlib.Path(folder) / MANIFEST_FILE, text.encode())
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike) -> "Manifest":
+        path = pathlib.Path(folder) / MANIFEST_FILE
+        try:
+            config = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ValueError(
+                f"No data set there: {MANIFEST_FILE} is missing; `ctr-keras prepare` or "
+                f"`ck.data.write` makes one. Received: `path={str(folder)!r}`"
+            ) from None
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path} is not valid JSON: {error}") from error
+        if config.get("manifest_version", 0) > MANIFEST_VERSION:
+            raise ValueError(
+                f"{path} is of a newer version than this package reads ({MANIFEST_VERSION}): "
+                f"upgrade ctr-keras. Received: `manifest_version={config['manifest_version']}`"
+            )
+        try:
+            manifest = cls(
+                schema=Schema.from_dict(config["schema"], source=str(path)),
+                layout=config["layout"],
+                block_rows=config["block_rows"],
+                shards=tuple(Shard(**shard) for shard in config["shards"]),
+                metadata=config["metadata"],
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{path} is not a manifest: {error}") from error
+        if manifest.rows != config["rows"]:
+            raise ValueError(
+                f"{path} disagrees with itself: its shards hold {manifest.rows} rows. "
+                f"Received: `rows={config['rows']}`"
+            )
+        return manifest
+
+    def verify(self, folder: str | os.PathLike, shards: tuple[Shard, ...] | None = None) -> None:
+        """Compare shards with the manifest.
+
+        Raises:
+            ValueError: names the shard that is missing, truncated or changed, and its first
+                record that cannot be read.
+        """
+        for shard in self.shards if shards is None else shards:
+            path = pathlib.Path(folder) / shard.file
+            if not path.is_file():
+                raise ValueError(f"Shard {path} is missing. Restore it or prepare the data again.")
+            size = path.stat().st_size
+            if size == shard.bytes and files.sha256(path) == shard.sha256:
+                continue
+            raise ValueError(
+                f"Shard {path} is not what was written: {_damage(path, shard)}. Restore it or "
+                f"prepare the data again. Received: `bytes={size}`, expected {shard.bytes}"
+            )
+
+
+def _damage(path: pathlib.Path, shard: Shard) -> str:
+    """Find the first record that TensorFlow's own checksums reject."""
+    record = -1
+    try:
+        for record, _ in enumerate(tf.data.TFRecordDataset(str(path))):
+            pass
+    except tf.errors.DataLossError:
+        return f"record {record + 2} of {shard.records} is damaged"
+    if record + 1 != shard.records:
+        return f"it ends after record {record + 1} of {shard.records}"
+    return "its checksum differs, though every record can be read (another file of this name?)"

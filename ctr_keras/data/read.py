@@ -1,0 +1,222 @@
+"""Reading TFRecord shards as batches for `model.fit`."""
+
+import dataclasses
+import os
+import pathlib
+
+import tensorflow as tf
+
+from ctr_keras.data import layouts
+from ctr_keras.data.manifest import Manifest, Shard
+from ctr_keras.encoding import FeatureEncoder
+from ctr_keras.schema import Schema
+
+_CHUNK_ROWS = 4096
+_OPEN_SHARDS = 8
+_SHUFFLED_CHUNKS = 32
+
+
+def read(
+    path: str | os.PathLike,
+    schema: Schema | None = None,
+    batch_size: int = 1024,
+    *,
+    shuffle: bool = False,
+    seed: int = 0,
+    epoch: int = 0,
+    shuffle_rows: int = 65_536,
+    drop_remainder: bool = False,
+    shard: tuple[int, int] | None = None,
+    verify: bool = True,
+) -> tf.data.Dataset:
+    """A `tf.data.Dataset` of `(features, label)` batches.
+
+    Ids are looked up or hashed, histories padded: a batch is what the model takes. With
+    `shuffle`, files are visited in random order, blocks are shuffled across files and rows
+    within a window of `shuffle_rows`. The order depends on `seed` and the number of the epoch
+    alone: it is another one each time the data set is iterated, and the same one in each run.
+
+    Args:
+        path: Folder that `ck.data.write` made.
+        schema: What the model takes; columns that only the data has are left out. By default
+            the schema saved beside the data (`../schema.json`) or in it.
+        batch_size: Rows a batch.
+        shuffle: Whether to shuffle.
+        seed: Seed of the shuffle.
+        epoch: Number of the first epoch, so that a resumed training sees the rows in the order
+            in which the interrupted one would have.
+        shuffle_rows: Rows that are shuffled with each other at a time, held in memory.
+        drop_remainder: Whether to leave out a last batch that is not full.
+        shard: `(index, count)`: read part `index` of `count`, for one of several workers.
+        verify: Whether to check every shard's size and checksum before reading.
+
+    Returns:
+        A data set of `(features, label)`. `features` maps each input's name to a tensor:
+        `(batch,)` ids (int32) or numbers (float32), `(batch, length)` for sequences; and
+        group features to int64 `(batch,)`. `label` is float32 `(batch,)`.
+
+    Raises:
+        ValueError: the folder holds no data, a shard is missing, truncated or changed (named
+            with the record at fault), or its columns are not those of `schema`.
+    """
+    _check_arguments(batch_size, shuffle_rows, epoch, shard)
+    folder = pathlib.Path(path)
+    manifest = Manifest.load(folder)
+    schema = _schema_beside(folder) if schema is None else schema
+    _check_compatible(folder, manifest.schema, schema)
+    part = _Part.of(manifest.shards, *(shard or (0, 1)))
+    if verify:
+        manifest.verify(folder, part.shards)
+
+    chunks = _chunk_reader(folder, manifest, part, schema)
+    window = max(shuffle_rows // batch_size, 1) * batch_size
+
+    def one_epoch(number: tf.Tensor) -> tf.data.Dataset:
+        if not shuffle:
+            return chunks(None).rebatch(batch_size, drop_remainder=drop_remainder)
+        epoch_seed = _epoch_seed(seed, number)
+        shuffled = _permuted(chunks(epoch_seed).rebatch(window), epoch_seed)
+        return shuffled.rebatch(batch_size, drop_remainder=drop_remainder)
+
+    # Each iteration takes the next number, so that each epoch has an order of its own.
+    counter = tf.Variable(epoch, dtype=tf.int64, trainable=False, name="epoch")
+    dataset = tf.data.Dataset.range(1).flat_map(lambda _: one_epoch(counter.assign_add(1) - 1))
+    if part.every == 1:
+        rows = sum(shard.rows for shard in part.shards)
+        batches = rows // batch_size if drop_remainder else -(-rows // batch_size)
+        dataset = dataset.apply(tf.data.experimental.assert_cardinality(batches))
+    return dataset.prefetch(tf.data.AUTOTUNE)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Part:
+    """What one worker reads: whole shards, or every n-th record where shards are too few."""
+
+    shards: tuple[Shard, ...]
+    index: int = 0
+    every: int = 1
+
+    @classmethod
+    def of(cls, shards: tuple[Shard, ...], index: int, count: int) -> "_Part":
+        if len(shards) >= count:
+            return cls(shards[index::count])
+        return cls(shards, index, count)
+
+
+def _chunk_reader(folder: pathlib.Path, manifest: Manifest, part: _Part, schema: Schema):
+    """A function from a seed (`None`: in order) to a data set of encoded chunks of rows."""
+    files = [str(folder / shard.file) for shard in part.shards]
+    encode = _encoder(manifest, schema)
+
+    def in_chunks(records: tf.data.Dataset) -> tf.data.Dataset:
+        return records if manifest.layout == "block" else records.batch(_CHUNK_ROWS)
+
+    def chunks(seed: tf.Tensor | None) -> tf.data.Dataset:
+        shards = tf.data.Dataset.from_tensor_slices(files)
+        if seed is not None:
+            shards = shards.shuffle(len(files), seed=seed, reshuffle_each_iteration=False)
+        if part.every > 1:
+            dataset = in_chunks(shards.flat_map(_records).shard(part.every, part.index))
+        else:
+            dataset = shards.interleave(
+                lambda file: in_chunks(_records(file)),
+                cycle_length=1 if seed is None else _OPEN_SHARDS,
+            )
+        if seed is not None:
+            dataset = dataset.shuffle(_SHUFFLED_CHUNKS, seed=seed, reshuffle_each_iteration=False)
+        return dataset.map(encode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+    return chunks
+
+
+def _records(file: tf.Tensor) -> tf.data.Dataset:
+    return tf.data.TFRecordDataset(file, buffer_size=1 << 20)
+
+
+def _encoder(manifest: Manifest, schema: Schema):
+    """A function from a block record, or a batch of row records, to `(features, label)`."""
+    decode = layouts.decode_block if manifest.layout == "block" else layouts.decode_rows
+    names = [f.name for f in schema if f.is_input or f.role in ("group", "label")]
+    label = schema.label.name
+    encode = FeatureEncoder(schema)
+
+    def to_batch(records: tf.Tensor):
+        columns = encode(decode(manifest.schema, names, records))
+        return columns, columns.pop(label)
+
+    return to_batch
+
+
+def _permuted(windows: tf.data.Dataset, seed: tf.Tensor) -> tf.data.Dataset:
+    """Shuffle the rows of each window."""
+
+    def permute(number, batch):
+        rows = tf.shape(tf.nest.flatten(batch)[0])[0]
+        seeds = tf.stack([seed, number])
+        order = tf.random.experimental.stateless_shuffle(tf.range(rows), seeds)
+        return tf.nest.map_structure(lambda column: tf.gather(column, order), batch)
+
+    return windows.enumerate().map(permute, num_parallel_calls=1)
+
+
+def _epoch_seed(seed: int, epoch: tf.Tensor) -> tf.Tensor:
+    return tf.random.stateless_uniform((), [seed, epoch], 0, 2**62, dtype=tf.int64)
+
+
+def _schema_beside(folder: pathlib.Path) -> Schema:
+    for candidate in (folder / "schema.json", folder.resolve().parent / "schema.json"):
+        if candidate.is_file():
+            return Schema.load(candidate)
+    raise ValueError(
+        "No schema.json lies in or beside the data: pass `schema`. "
+        f"Received: `path={str(folder)!r}`"
+    )
+
+
+def _check_compatible(folder: pathlib.Path, stored: Schema, schema: Schema) -> None:
+    """Refuse a schema that would read other columns than were written."""
+    for feature in schema:
+        if not (feature.is_input or feature.role in ("group", "label")):
+            continue
+        if feature.name not in stored:
+            raise ValueError(
+                f"The data in {folder} has no column {feature.name!r}, only {stored.names}: it was "
+                "written with another schema."
+            )
+        there = stored[feature.name]
+        for what in ("kind", "dtype", "is_sequence", "width"):
+            if getattr(there, what) != getattr(feature, what):
+                raise ValueError(
+                    f"Column {feature.name!r} of {folder} was written with another schema. "
+                    f"Received: `{what}={getattr(feature, what)!r}`, the data has "
+                    f"{getattr(there, what)!r}"
+                )
+        _check_same_ids(folder, feature.name, stored, schema)
+
+
+def _check_same_ids(folder: pathlib.Path, name: str, stored: Schema, schema: Schema) -> None:
+    """Ids stored as ids mean the same in both schemas only if their number is the same."""
+    there, here = stored.vocabulary(name), schema.vocabulary(name)
+    encoded_there = there.size if there is not None and there.is_encoded else None
+    encoded_here = here.size if here is not None and here.is_encoded else None
+    if encoded_there != encoded_here:
+        raise ValueError(
+            f"Column {name!r} of {folder} was written with another vocabulary. "
+            f"Received: `vocabulary={here}`, the data has {there}"
+        )
+
+
+def _check_arguments(batch_size, shuffle_rows, epoch, shard):
+    for name, value, least in (
+        ("batch_size", batch_size, 1),
+        ("shuffle_rows", shuffle_rows, 1),
+        ("epoch", epoch, 0),
+    ):
+        if not isinstance(value, int) or value < least:
+            raise ValueError(
+                f"`{name}` must be an integer of at least {least}. Received: `{name}={value!r}`"
+            )
+    if shard is not None and not (len(shard) == 2 and 0 <= shard[0] < shard[1]):
+        raise ValueError(
+            f"`shard` must be (index, count) with 0 <= index < count. Received: `shard={shard!r}`"
+        )

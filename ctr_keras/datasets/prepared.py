@@ -1,0 +1,203 @@
+"""A prepared folder: schema, vocabularies, splits and entity tables, replaced as one."""
+
+import contextlib
+import ctypes
+import dataclasses
+import fcntl
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+from ctr_keras import files
+from ctr_keras.data.manifest import Manifest
+from ctr_keras.data.split import SPLITS
+from ctr_keras.schema import Schema
+
+PREPARED_FILE = "prepared.json"
+SCHEMA_FILE = "schema.json"
+ITEMS_FILE = "items.parquet"
+USERS_FILE = "users.parquet"
+# What a prepared folder consists of; anything else in it belongs to the user and is kept.
+_OWN = (PREPARED_FILE, SCHEMA_FILE, ITEMS_FILE, USERS_FILE, "vocabularies", *SPLITS)
+_KEY_FILE = ".key"
+_RENAME_EXCHANGE = 2
+_AT_FDCWD = -100
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """What `prepare` made.
+
+    Attributes:
+        folder: It holds `schema.json`, `vocabularies/`, `train/`, `valid/`, `test/`,
+            `items.parquet` and `users.parquet`.
+        origin: Where the raw data came from.
+        rows: Rows of each split.
+        click_rate: Share of rows with label 1, by split.
+        unseen_users: Share of a split's rows whose user has no training row.
+        unseen_items: The same for items.
+        reused: Whether the folder was up to date already.
+    """
+
+    folder: pathlib.Path
+    origin: str
+    rows: dict[str, int]
+    click_rate: dict[str, float]
+    unseen_users: dict[str, float]
+    unseen_items: dict[str, float]
+    reused: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**dataclasses.asdict(self), "folder": str(self.folder)}
+
+    def to_text(self) -> str:
+        lines = [f"{self.folder}: {sum(self.rows.values()):,} rows from {self.origin}"]
+        for name, rows in self.rows.items():
+            lines.append(
+                f"  {name:<6}{rows:>12,} rows   clicks {self.click_rate[name]:6.1%}   "
+                f"unseen users {self.unseen_users.get(name, 0):6.1%}   "
+                f"unseen items {self.unseen_items.get(name, 0):6.1%}"
+            )
+        return "\n".join(lines)
+
+
+def key_of(settings: dict[str, Any]) -> str:
+    """Digest of everything that decides what a prepared folder holds."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def up_to_date(out: str | os.PathLike, key: str) -> Prepared | None:
+    """What `out` holds, if it was prepared with the same key and is whole."""
+    folder = pathlib.Path(out)
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        config = json.loads((folder / PREPARED_FILE).read_text(encoding="utf-8"))
+        if config.pop("key") != key or config.pop("tables") != _digests(folder):
+            return None
+        schema = Schema.load(folder)
+        for name in SPLITS:
+            manifest = Manifest.load(folder / name)
+            manifest.verify(folder / name)
+            if manifest.schema.fingerprint != schema.fingerprint:
+                return None
+        return Prepared(**{**config, "folder": folder, "reused": True})
+    return None
+
+
+@contextlib.contextmanager
+def replacing(out: str | os.PathLike, key: str) -> Iterator[pathlib.Path]:
+    """A folder to prepare in; when the block ends well it takes the place of `out` in one step.
+
+    Until then `out` is as it was. After a kill the next call with the same key finds the work
+    again, see `is_written`. Files of `out` that `prepare` does not make are kept.
+
+    Raises:
+        ValueError: another process prepares there, or `out` is a file.
+    """
+    out = pathlib.Path(out).resolve()
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"`out` must be a folder. Received: `out={str(out)!r}`")
+    staging = out.with_name(f".{out.name}.preparing")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(out):
+        if staging.exists() and _read_text(staging / _KEY_FILE) != key:
+            shutil.rmtree(staging)
+        files.write_atomic(staging / _KEY_FILE, key.encode())
+        yield staging
+        (staging / _KEY_FILE).unlink()
+        _exchange(staging, out)
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def is_written(staging: pathlib.Path, split: str, key: str) -> bool:
+    """Whether an interrupted `prepare` finished this split; its manifest tells by the key."""
+    try:
+        manifest = Manifest.load(staging / split)
+        manifest.verify(staging / split)
+    except ValueError:
+        return False
+    return manifest.metadata.get("key") == key
+
+
+def finish(staging: pathlib.Path, key: str, prepared: Prepared) -> None:
+    """Write the file that tells the next `prepare` that there is nothing to do."""
+    config = {"key": key, "tables": _digests(staging), **prepared.to_dict()}
+    del config["reused"]
+    text = json.dumps(config, indent=1, ensure_ascii=False) + "\n"
+    files.write_atomic(staging / PREPARED_FILE, text.encode())
+
+
+def _digests(folder: pathlib.Path) -> dict[str, str]:
+    return {name: files.sha256(folder / name) for name in (ITEMS_FILE, USERS_FILE)}
+
+
+def _exchange(staging: pathlib.Path, out: pathlib.Path) -> None:
+    """Put `staging` in the place of `out`, with what in the old folder is the user's own."""
+    if not out.exists():
+        os.rename(staging, out)
+    else:
+        _carry_others(out, staging)
+        if not _swap(staging, out):
+            # No atomic swap on this file system: piece by piece, the schema last.
+            for name in sorted(_OWN, key=lambda name: name == SCHEMA_FILE):
+                if (out / name).is_dir():
+                    shutil.rmtree(out / name)
+                if (staging / name).exists():
+                    os.replace(staging / name, out / name)
+    files.sync(out.parent)
+
+
+def _swap(first: pathlib.Path, second: pathlib.Path) -> bool:
+    """Linux' atomic exchange of two names; `False` where there is none."""
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return False
+    names = os.fsencode(first), os.fsencode(second)
+    return rename(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0
+
+
+def _carry_others(old: pathlib.Path, new: pathlib.Path) -> None:
+    """Link the user's own files into the new folder, so that no kill can lose them."""
+    for path in old.iterdir():
+        if path.name in _OWN or (new / path.name).exists():
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.copytree(path, new / path.name, symlinks=True, copy_function=_link)
+        else:
+            _link(path, new / path.name)
+
+
+def _link(source, target) -> None:
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:
+        shutil.copy2(source, target, follow_symlinks=False)
+
+
+def _read_text(path: pathlib.Path) -> str | None:
+    return path.read_text() if path.is_file() else None
+
+
+@contextlib.contextmanager
+def _locked(out: pathlib.Path) -> Iterator[None]:
+    # The lock lies beside the folder, as the folder itself is exchanged.
+    path = out.with_name(f".{out.name}.lock")
+    with open(path, "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Whoever held it may have removed the file that was just locked.
+            held = path.exists() and os.path.samestat(os.fstat(lock.fileno()), path.stat())
+        except BlockingIOError:
+            held = False
+        if not held:
+            raise ValueError(
+                f"Another process is preparing there. Received: `out={str(out)!r}`"
+            )
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)

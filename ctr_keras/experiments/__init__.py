@@ -1,0 +1,1 @@
+"""Runnable definitions: the quickstart, and the papers' tables and figures."""

@@ -1,0 +1,45 @@
+"""Files that appear whole or not at all."""
+
+import hashlib
+import os
+import pathlib
+import tempfile
+
+
+def write_atomic(path: str | os.PathLike, content: bytes) -> None:
+    """Write `content` under a temporary name, sync it, and rename it to `path`.
+
+    Whoever opens `path` finds the old content or the new, also after a crash. The mode follows
+    the umask, as an ordinary `open` would.
+    """
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+    except BaseException:
+        pathlib.Path(temporary).unlink(missing_ok=True)
+        raise
+    sync(path.parent)
+
+
+def sync(path: str | os.PathLike) -> None:
+    """Flush a file's data, or a directory's entries, to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sha256(path: str | os.PathLike) -> str:
+    """Hexadecimal SHA-256 of a file, read in constant memory."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,224 @@
+"""Dice, the data-adaptive activation of DIN."""
+
+import keras
+from keras import ops
+
+from ctr_keras.api_export import export
+
+if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+
+
+@export
+class Dice(keras.layers.Layer):
+    """Data-adaptive activation: a PReLU whose rectified point follows the batch.
+
+    For each feature `s` of the last axis
+
+        f(s) = p(s) * s + (1 - p(s)) * alpha * s
+        p(s) = sigmoid((s - E[s]) / sqrt(Var[s] + epsilon))
+
+    with the mean and (biased) variance of the mini-batch in training and their moving averages in
+    inference. `alpha` is learned, one a feature, and starts at 0. Statistics are computed in
+    float32 whatever the layer's policy.
+
+    Args:
+        momentum: Float in `[0, 1)`. Momentum of the moving statistics. Defaults to `0.99`.
+        epsilon: Float. Added to the variance. Defaults to `1e-8`, as in the paper.
+        alpha_initializer: Initializer of `alpha`. Defaults to `"zeros"`.
+        **kwargs: Base layer keyword arguments, such as `name` and `dtype`.
+
+    Call arguments:
+        inputs: Float tensor of shape `(..., units)`.
+        training: Boolean, whether to use (and record) the statistics of this batch.
+        mask: Optional boolean tensor of shape `inputs.shape[:-1]`. Positions that are `False` change
+            neither the statistics of this batch nor the moving ones.
+
+    Output shape:
+        The same as the input's.
+
+    Example:
+
+    >>> x = np.array([[-1.0, 0.0], [1.0, 2.0]], dtype="float32")
+    >>> Dice()(x, training=True).shape
+    (2, 2)
+
+    Reference:
+
+    - [Zhou et al., 2018: Deep Interest Network](https://arxiv.org/abs/1706.06978), section 5.3
+    """
+
+    def __init__(self, momentum=0.99, epsilon=1e-8, alpha_initializer="zeros", **kwargs):
+        super().__init__(**kwargs)
+        if not 0 <= momentum < 1:
+            raise ValueError(f"`momentum` must be in [0, 1). Received: `momentum={momentum}`")
+        if epsilon <= 0:
+            raise ValueError(f"`epsilon` must be positive. Received: `epsilon={epsilon}`")
+        self.momentum = momentum
+        self.epsilon = epsilon
+        self.alpha_initializer = keras.initializers.get(alpha_initializer)
+        self.supports_masking = True
+
+    def build(self, input_shape):
+        units = input_shape[-1]
+        if units is None:
+            raise ValueError(
+                "The last axis of the input must have a known size. "
+                f"Received: `input_shape={tuple(input_shape)}`"
+            )
+        self.alpha = self.add_weight(
+            name="alpha", shape=(units,), initializer=self.alpha_initializer, autocast=False
+        )
+        self.moving_mean = self._add_statistic("moving_mean", units, "zeros")
+        self.moving_variance = self._add_statistic("moving_variance", units, "ones")
+
+    def _add_statistic(self, name, units, initializer):
+        return self.add_weight(
+            name=name, shape=(units,), initializer=initializer, trainable=False, autocast=False
+        )
+
+    def call(self, inputs, training=False, mask=None):
+        x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
+        if mask is not None and len(mask.shape) != len(x.shape) - 1:
+            raise ValueError(
+                "`mask` must have one axis less than `inputs`. "
+                f"Received: `mask.shape={tuple(mask.shape)}`, `inputs.shape={tuple(x.shape)}`"
+            )
+        alpha = ops.convert_to_tensor(self.alpha)
+        if training and self.trainable and mask is None and _is_on_tensorflow_cpu():
+            outputs, mean, variance = _dice_of_batch(x, alpha, self.epsilon)
+            self._record(mean, variance, tf.size(x) // x.shape[-1])
+            return ops.cast(outputs, inputs.dtype)
+        if training and self.trainable:
+            mean, variance = self._batch_statistics(x, mask)
+        else:
+            mean, variance = self.moving_mean, self.moving_variance
+        p = ops.sigmoid((x - mean) * ops.rsqrt(variance + self.epsilon))
+        return ops.cast(x * (alpha + (1.0 - alpha) * p), inputs.dtype)
+
+    def _batch_statistics(self, x, mask):
+        """Mean and variance over the unmasked positions; also moves the moving ones."""
+        axes = tuple(range(len(x.shape) - 1))
+        if mask is None:
+            weight = 1.0
+            count = ops.cast(ops.size(x) // x.shape[-1], x.dtype)
+        else:
+            weight = ops.expand_dims(ops.cast(mask, x.dtype), -1)
+            count = ops.sum(weight)
+        # An empty batch (every history is padding) must leave numbers, not 0 / 0.
+        divisor = ops.maximum(count, 1.0)
+        mean = ops.sum(x * weight, axis=axes) / divisor
+        variance = ops.sum(ops.square(x - mean) * weight, axis=axes) / divisor
+        self._record(mean, variance, count)
+        return mean, variance
+
+    def _record(self, mean, variance, count):
+        """Moves the moving statistics towards the batch's, unless it was empty."""
+        for moving, new in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            old = ops.convert_to_tensor(moving.value)
+            new = ops.where(count > 0, ops.stop_gradient(new), old)
+            moving.assign(old + (new - old) * (1.0 - self.momentum))
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "momentum": self.momentum,
+            "epsilon": self.epsilon,
+            "alpha_initializer": keras.initializers.serialize(self.alpha_initializer),
+        }
+
+
+def _is_on_tensorflow_cpu():
+    """Whether the fused kernels compute what is asked for: cuDNN's have a higher floor of epsilon."""
+    return keras.backend.backend() == "tensorflow" and not tf.config.list_physical_devices("GPU")
+
+
+def _dice_of_batch(x, alpha, epsilon):
+    """Dice by the statistics of the batch, with a third of the passes over memory.
+
+    Returns:
+        `(outputs, mean, variance)`.
+    """
+    units = x.shape[-1]
+    rows = tf.reshape(x, (-1, units))
+    count = tf.shape(rows)[0]
+    # A custom gradient of a variable would have to be of its reads: hand it a tensor.
+    outputs, mean, variance = _fused_dice(rows, tf.convert_to_tensor(alpha), epsilon)
+    # The kernel reports the unbiased variance, though it normalizes by the biased one.
+    bias = tf.cast(tf.maximum(count - 1, 1), x.dtype) / tf.cast(tf.maximum(count, 1), x.dtype)
+    return tf.reshape(outputs, tf.shape(x)), mean, variance * bias
+
+
+def _fused_dice(x, alpha, epsilon):
+    """Forward and gradient written out, since each elementwise op is a walk through memory."""
+
+    @tf.custom_gradient
+    def dice(x, alpha):
+        z, mean, variance, saved = _normalize(x, epsilon)
+        p = tf.sigmoid(z)
+        slope = _scale_and_shift(p, 1.0 - alpha, alpha)
+
+        def gradient(upstream, *_):
+            from_p = upstream * x
+            d_alpha = _column_sums(from_p) - _column_sums(from_p * p)
+            through_p = tf.raw_ops.SigmoidGrad(y=p, dy=from_p)
+            d_x = upstream * slope + _normalize_gradient(through_p, x, 1.0 - alpha, saved, epsilon)
+            return d_x, d_alpha
+
+        return (x * slope, mean, variance), gradient
+
+    return dice(x, alpha)
+
+
+def _normalize(x, epsilon):
+    """`(x - mean) / sqrt(variance + epsilon)` in one kernel."""
+    units = x.shape[-1]
+    none = tf.zeros((0,), x.dtype)
+    result = tf.raw_ops.FusedBatchNormV3(
+        x=tf.reshape(x, (-1, 1, 1, units)),
+        scale=tf.ones((units,), x.dtype),
+        offset=tf.zeros((units,), x.dtype),
+        mean=none,
+        variance=none,
+        epsilon=epsilon,
+        is_training=True,
+    )
+    saved = (result.reserve_space_1, result.reserve_space_2, result.reserve_space_3)
+    return tf.reshape(result.y, tf.shape(x)), result.batch_mean, result.batch_variance, saved
+
+
+def _normalize_gradient(upstream, x, scale, saved, epsilon):
+    four_axes = (-1, 1, 1, x.shape[-1])
+    result = tf.raw_ops.FusedBatchNormGradV3(
+        y_backprop=tf.reshape(upstream, four_axes),
+        x=tf.reshape(x, four_axes),
+        scale=scale,
+        reserve_space_1=saved[0],
+        reserve_space_2=saved[1],
+        reserve_space_3=saved[2],
+        epsilon=epsilon,
+        is_training=True,
+    )
+    return tf.reshape(result.x_backprop, tf.shape(x))
+
+
+def _scale_and_shift(x, scale, shift):
+    """`x * scale + shift` by column in one kernel: a normalization by mean 0 and variance 1."""
+    units = x.shape[-1]
+    result = tf.raw_ops.FusedBatchNormV3(
+        x=tf.reshape(x, (-1, 1, 1, units)),
+        scale=scale,
+        offset=shift,
+        mean=tf.zeros((units,), x.dtype),
+        variance=tf.ones((units,), x.dtype),
+        epsilon=0.0,
+        is_training=False,
+    )
+    return tf.reshape(result.y, tf.shape(x))
+
+
+def _column_sums(x):
+    return tf.reduce_sum(x, axis=0)

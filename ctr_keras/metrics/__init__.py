@@ -1,0 +1,25 @@
+"""Metrics of click-through-rate ranking: streaming, for `compile`, and exact, for arrays."""
+
+from ctr_keras.metrics.calibration import (
+    CalibrationError,
+    CalibrationRatio,
+    calibration_error,
+    calibration_ratio,
+)
+from ctr_keras.metrics.group_auc import GAUC, GAUCResult, gauc
+from ctr_keras.metrics.logloss import LogLoss, log_loss
+from ctr_keras.metrics.roc_auc import AUC, auc
+
+__all__ = [
+    "AUC",
+    "GAUC",
+    "CalibrationError",
+    "CalibrationRatio",
+    "GAUCResult",
+    "LogLoss",
+    "auc",
+    "calibration_error",
+    "calibration_ratio",
+    "gauc",
+    "log_loss",
+]

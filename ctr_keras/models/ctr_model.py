@@ -1,0 +1,216 @@
+"""The common class of all models: features in, click probability out."""
+
+import atexit
+import pathlib
+import shutil
+import tempfile
+import types
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras import KerasTensor
+
+from ctr_keras import metrics as ctr_metrics
+from ctr_keras.optimizers import LazyAdam
+from ctr_keras.schema import Schema
+
+
+class CTRModel(keras.Model):
+    """Functional Keras model that maps features to a click probability.
+
+    A subclass builds its graph in `__init__` and hands it over. What training needs beyond the
+    probability is a named tensor of that graph; a subclass that trains on it names the weights of
+    its auxiliary losses and computes them:
+
+        loss = ctr_loss + sum_name weight[name] * auxiliary_loss[name]
+
+    Each is logged by its name, together with `ctr_loss`. The inference graph (`call`, `predict`,
+    export) never computes them.
+
+    Args:
+        schema: `ck.Schema` (or its dictionary) of the features.
+        inputs: Dict of `keras.Input`s, keyed by feature name.
+        logit: Tensor `(batch, 1)`.
+        tensors: Dict of further tensors of the graph, for auxiliary losses.
+        auxiliary_weights: Dict of auxiliary loss name -> weight.
+        **kwargs: `name` and `trainable` of `keras.Model`.
+
+    Call arguments:
+        inputs: Dict of tensors as `ck.data.read` yields them; keys that are no input are ignored.
+
+    Output shape:
+        `(batch, 1)` probabilities, float32.
+    """
+
+    def __init__(
+        self,
+        schema: Schema,
+        inputs: dict[str, KerasTensor],
+        logit: KerasTensor,
+        tensors: dict[str, KerasTensor] | None = None,
+        auxiliary_weights: dict[str, float] | None = None,
+        **kwargs: Any,
+    ):
+        # Under mixed precision the sigmoid still works in float32.
+        activation = keras.layers.Activation("sigmoid", dtype="float32", name="probability")
+        super().__init__(inputs=inputs, outputs=activation(logit), **kwargs)
+        self.schema = schema
+        self.tensors = {"logit": logit, **(tensors or {})}
+        self.auxiliary_weights = dict(auxiliary_weights or {})
+        self._dtype_policy_name = keras.config.dtype_policy().name
+        names = ["ctr_loss", *self.auxiliary_weights] if self.auxiliary_weights else []
+        self._loss_trackers = [keras.metrics.Mean(name=name) for name in names]
+        self._grouped = types.SimpleNamespace(metrics=[])
+
+    def auxiliary_losses(
+        self, x: dict, y: tf.Tensor, tensors: dict[str, tf.Tensor], sample_weight: tf.Tensor | None
+    ) -> dict[str, tf.Tensor]:
+        """The scalar losses that `auxiliary_weights` names; a subclass with any overrides this.
+
+        Args:
+            x: The batch's features.
+            y: Labels `(batch,)`.
+            tensors: The named tensors of the training graph.
+            sample_weight: Weights `(batch,)` or `None`.
+        """
+        return {}
+
+    def compile(
+        self,
+        optimizer: Any = None,
+        loss: Any = "binary_crossentropy",
+        metrics: list | None = None,
+        *,
+        jit_compile: bool | str = False,
+        **kwargs: Any,
+    ) -> None:
+        """Configure training.
+
+        Args:
+            optimizer: Defaults to `ck.optimizers.LazyAdam()`.
+            loss: Of the probability. Defaults to binary cross entropy.
+            metrics: Defaults to AUC. A metric with an attribute `group`, such as
+                `ck.metrics.GAUC`, is given that feature of the batch as `groups`.
+            jit_compile: XLA turns the sparse gradients of embedding tables dense, so the default
+                is `False`.
+            **kwargs: What else `keras.Model.compile` takes.
+        """
+        metrics = [ctr_metrics.AUC(name="auc")] if metrics is None else metrics
+        grouped = [metric for metric in metrics if hasattr(metric, "group")]
+        for metric in grouped:
+            if metric.group not in self.schema:
+                raise ValueError(
+                    f"Metric {metric.name!r} groups by a feature that the schema lacks: it has "
+                    f"{self.schema.names}. Received: `group={metric.group!r}`"
+                )
+        self._grouped.metrics = grouped
+        super().compile(
+            optimizer=LazyAdam() if optimizer is None else optimizer,
+            loss=loss,
+            metrics=[metric for metric in metrics if not hasattr(metric, "group")],
+            jit_compile=jit_compile,
+            **kwargs,
+        )
+
+    def call(self, inputs, training=None, mask=None):
+        missing = [name for name in self.input if name not in inputs]
+        if missing:
+            raise ValueError(
+                f"The model needs the feature {missing[0]!r}. Received: `inputs={sorted(inputs)}`"
+            )
+        inputs = {name: inputs[name] for name in self.input}
+        return super().call(inputs, training=training, mask=mask)
+
+    def train_step(self, data):
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        with tf.GradientTape() as tape:
+            y_pred, loss, losses = self._forward(x, y, sample_weight)
+            scaled = self.optimizer.scale_loss(loss)
+        gradients = tape.gradient(scaled, self.trainable_weights)
+        self.optimizer.apply_gradients(zip(gradients, self.trainable_weights))
+        rows = tf.shape(y)[0]
+        self._loss_tracker.update_state(loss, sample_weight=rows)
+        for tracker in self._loss_trackers:
+            tracker.update_state(losses[tracker.name], sample_weight=rows)
+        return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+
+    def _forward(self, x, y, sample_weight):
+        """Probability, total loss, and its named parts, in training."""
+        inputs = {name: x[name] for name in self.input}
+        if not self.auxiliary_weights:
+            y_pred = self(inputs, training=True)
+            return y_pred, self._ctr_loss(x, y, y_pred, sample_weight), {}
+        # Made while tracing: as an attribute, Keras would save its layers a second time.
+        graph = keras.Model(self.input, {"probability": self.outputs[0], **self.tensors})
+        tensors = graph(inputs, training=True)
+        y_pred = tensors.pop("probability")
+        ctr_loss = self._ctr_loss(x, y, y_pred, sample_weight)
+        losses = self.auxiliary_losses(x, y, tensors, sample_weight)
+        if set(losses) != set(self.auxiliary_weights):
+            raise ValueError(
+                f"`auxiliary_losses` must return {sorted(self.auxiliary_weights)}. "
+                f"Received: `{sorted(losses)}`"
+            )
+        total = ctr_loss
+        for name, value in losses.items():
+            total += self.auxiliary_weights[name] * tf.cast(value, total.dtype)
+        return y_pred, total, {"ctr_loss": ctr_loss, **losses}
+
+    def _ctr_loss(self, x, y, y_pred, sample_weight):
+        return self.compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight)
+
+    @property
+    def metrics(self):
+        return [*super().metrics, *self._grouped.metrics]
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        for metric in self._grouped.metrics:
+            metric.update_state(y, y_pred, sample_weight=sample_weight, groups=x[metric.group])
+        return super().compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+
+    def inference_model(self) -> keras.Model:
+        """The graph from features to probability alone, sharing this model's weights."""
+        return keras.Model(self.input, self.outputs[0], name=f"{self.name}_inference")
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "trainable": self.trainable,
+            "schema": self.schema.to_dict(),
+            "dtype_policy": self._dtype_policy_name,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        config = dict(config)
+        before = keras.config.dtype_policy()
+        keras.config.set_dtype_policy(config.pop("dtype_policy", before))
+        try:
+            return cls(**config)
+        finally:
+            keras.config.set_dtype_policy(before)
+
+    def get_compile_config(self):
+        config = super().get_compile_config()
+        if config and self._grouped.metrics:
+            grouped = [keras.saving.serialize_keras_object(m) for m in self._grouped.metrics]
+            config["metrics"] = [*(config.get("metrics") or []), *grouped]
+        return config
+
+    def compile_from_config(self, config):
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
+    def save_assets(self, dir_path: str) -> None:
+        """Keep the vocabulary files in the `.keras` archive, so that it stands alone."""
+        for feature in self.schema:
+            if feature.vocabulary is not None and feature.vocabulary.file is not None:
+                shutil.copyfile(feature.vocabulary.file, f"{dir_path}/{feature.name}.txt")
+
+    def load_assets(self, dir_path: str) -> None:
+        # Keras removes its folder after loading; the files are needed for as long as the model.
+        folder = pathlib.Path(tempfile.mkdtemp(prefix="ctr_keras_"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        shutil.copytree(dir_path, folder / "vocabularies")
+        self.schema = Schema.from_dict(self.schema.to_dict(), folder, source=f"{self.name}'s schema")

@@ -1,0 +1,8 @@
+"""Single-task rankers."""
+
+from ctr_keras.models.ranking.deep_fm import DeepFM
+from ctr_keras.models.ranking.din import DIN
+from ctr_keras.models.ranking.fm import FM
+from ctr_keras.models.ranking.wide_deep import WideDeep
+
+__all__ = ["DIN", "FM", "DeepFM", "WideDeep"]

@@ -1,0 +1,111 @@
+"""What the optimizers for row tables share: merged rows, clipped as rows, nothing dense by accident."""
+
+import keras
+
+if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+
+
+def merge_rows(gradient):
+    """Sums the slices of equal index, so that each row occurs once.
+
+    Args:
+        gradient: `tf.IndexedSlices`, its indices in any order and with repeats.
+
+    Returns:
+        `tf.IndexedSlices` with distinct indices, the same dense gradient.
+    """
+    rows, place = tf.unique(gradient.indices, out_idx=tf.int64)
+    count = tf.size(place, out_type=tf.int64)
+    # A product with the 0/1 matrix of (row, slice): on a CPU half the time of
+    # `unsorted_segment_sum`, to the same bits.
+    index = tf.stack([place, tf.range(count)], axis=1)
+    shape = tf.stack([tf.size(rows, out_type=tf.int64), count])
+    ones = tf.ones(tf.expand_dims(count, 0), gradient.values.dtype)
+    values = tf.reshape(gradient.values, (count, -1))
+    merged = tf.sparse.sparse_dense_matmul(tf.SparseTensor(index, ones, shape), values)
+    return tf.IndexedSlices(
+        tf.reshape(merged, (-1, *gradient.values.shape[1:])), rows, gradient.dense_shape
+    )
+
+
+class SparseRows:
+    """Mixin for Keras optimizers: each row of an `IndexedSlices` gradient once, and only those.
+
+    Put it before the Keras optimizer among the bases. `update_step` of the class then receives
+    merged slices through `merged`.
+    """
+
+    def _refuse_dense_options(self):
+        """Raises on what would silently read or write whole tables each step."""
+        if keras.backend.backend() != "tensorflow":
+            raise ValueError(
+                f"`{type(self).__name__}` works on sparse gradients of the TensorFlow backend; use "
+                f"an optimizer of Keras. Received: `backend={keras.backend.backend()}`"
+            )
+        if self.use_ema:
+            raise ValueError(
+                "`use_ema` averages whole tables each step and is not supported. "
+                f"Received: `use_ema={self.use_ema}`"
+            )
+        if self.gradient_accumulation_steps:
+            raise ValueError(
+                "`gradient_accumulation_steps` needs a dense gradient of each table and is not "
+                "supported. Received: "
+                f"`gradient_accumulation_steps={self.gradient_accumulation_steps}`"
+            )
+
+    def apply(self, grads, trainable_variables=None):
+        scale = self.loss_scale_factor
+        if scale is None:
+            return super().apply(grads, trainable_variables)
+        # Keras divides each gradient by the factor, which `IndexedSlices` does not support.
+        self.loss_scale_factor = None
+        try:
+            grads = [_map_values(lambda x: x / scale, g) for g in grads]
+            return super().apply(grads, trainable_variables)
+        finally:
+            self.loss_scale_factor = scale
+
+    def _backend_apply_gradients(self, grads, trainable_variables):
+        for gradient, variable in zip(grads, trainable_variables):
+            if _is_sparse(gradient) and getattr(variable, "constraint", None) is not None:
+                raise ValueError(
+                    "A constraint would rewrite a whole table each step and is not supported. "
+                    f"Received: `variable={variable.path}`, `constraint={variable.constraint}`"
+                )
+        grads = self._clip_gradients(grads)
+        dense = [v for g, v in zip(grads, trainable_variables) if not _is_sparse(g)]
+        self._apply_weight_decay(dense)
+        self._backend_update_step(grads, trainable_variables, self.learning_rate)
+
+    def _clip_gradients(self, grads):
+        if not (self.clipnorm or self.global_clipnorm or self.clipvalue):
+            return grads
+        # The values of merged rows have the norm and the elements of the dense gradient.
+        grads = [merge_rows(g) if _is_sparse(g) else g for g in grads]
+        values = [g.values if _is_sparse(g) else g for g in grads]
+        clipped = super()._clip_gradients(values)
+        return [_with_values(g, x) for g, x in zip(grads, clipped)]
+
+    def _row_decay(self, variable, learning_rate):
+        """The share of each touched row that decoupled weight decay takes, or `None`."""
+        if self.weight_decay is None or not self._use_weight_decay(variable):
+            return None
+        return tf.cast(learning_rate, variable.dtype) * self.weight_decay
+
+
+def _is_sparse(gradient):
+    return isinstance(gradient, tf.IndexedSlices)
+
+
+def _with_values(gradient, values):
+    if _is_sparse(gradient):
+        return tf.IndexedSlices(values, gradient.indices, gradient.dense_shape)
+    return values
+
+
+def _map_values(function, gradient):
+    if gradient is None:
+        return None
+    return _with_values(gradient, function(gradient.values if _is_sparse(gradient) else gradient))

@@ -1,0 +1,8 @@
+"""Export to SavedModel, and ranking with what was exported."""
+
+from ctr_keras.serving.catalog import Catalog
+from ctr_keras.serving.export import export
+from ctr_keras.serving.ranked_list import RankedList
+from ctr_keras.serving.ranker import Ranker
+
+__all__ = ["Catalog", "RankedList", "Ranker", "export"]

@@ -1,0 +1,79 @@
+"""The users and items of a prepared folder: what a ranker needs beside the model."""
+
+import dataclasses
+import os
+import pathlib
+from typing import Any
+
+import pandas as pd
+
+from ctr_keras.schema import Schema
+
+
+@dataclasses.dataclass(frozen=True)
+class Catalog:
+    """Raw features of every user and item.
+
+    Attributes:
+        schema: The features.
+        items: A row an item: its features, and what is to be shown, such as the title.
+        users: A row a user: features and history as of the end of the data.
+    """
+
+    schema: Schema
+    items: pd.DataFrame
+    users: pd.DataFrame
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike) -> "Catalog":
+        """Load `items.parquet` and `users.parquet` of a prepared folder."""
+        folder = pathlib.Path(folder)
+        tables = {}
+        for name in ("items", "users"):
+            path = folder / f"{name}.parquet"
+            if not path.is_file():
+                raise ValueError(
+                    f"{path} is missing; `ctr-keras prepare` writes it. "
+                    f"Received: `folder={str(folder)!r}`"
+                )
+            tables[name] = pd.read_parquet(path)
+        return cls(Schema.load(folder), **tables)
+
+    @property
+    def user_key(self) -> str:
+        """Name of the id feature that tells users apart."""
+        return _key(self.schema, "user")
+
+    @property
+    def item_key(self) -> str:
+        """Name of the id feature that tells items apart."""
+        return _key(self.schema, "item")
+
+    def user(self, key: str | int) -> dict[str, Any]:
+        """One user's raw features and history."""
+        found = self.users[self.users[self.user_key].astype(str) == str(key)]
+        if found.empty:
+            examples = ", ".join(self.users[self.user_key].astype(str).head(3))
+            raise ValueError(
+                f"No such user among {len(self.users)} (there are {examples}, ...). "
+                f"Received: `{self.user_key}={key!r}`"
+            )
+        return found.iloc[0].to_dict()
+
+    def new_items(self, user: dict[str, Any]) -> pd.DataFrame:
+        """The items that are not in the user's history."""
+        for feature in self.schema.by_role("history"):
+            if feature.shares == self.item_key:
+                return self.items[~self.items[self.item_key].isin(list(user[feature.name]))]
+        return self.items
+
+
+def _key(schema: Schema, role: str) -> str:
+    ids = [f.name for f in schema.by_role(role) if f.kind == "id" and f.length is None]
+    if not ids:
+        raise ValueError(
+            f"The schema has no id feature of one value with role {role!r}. "
+            f"Received: `features={schema.names}`"
+        )
+    # By the field's convention the key is `user_id` or `item_id`; else the first id.
+    return f"{role}_id" if f"{role}_id" in ids else ids[0]

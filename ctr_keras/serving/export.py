@@ -1,0 +1,102 @@
+"""A model as a SavedModel that TensorFlow alone loads and TF Serving runs."""
+
+import json
+import os
+import pathlib
+import shutil
+
+import tensorflow as tf
+
+from ctr_keras import files
+from ctr_keras.encoding import FeatureEncoder
+from ctr_keras.examples import parse_examples, raw_dtype
+from ctr_keras.models import CTRModel
+from ctr_keras.schema import Feature
+from ctr_keras.serving.versions import SCHEMA_FILE, latest_version
+
+
+def export(
+    model: CTRModel, path: str | os.PathLike, *, version: int | None = None
+) -> pathlib.Path:
+    """Write `path/<version>/`, a SavedModel that takes raw columns.
+
+    Looking ids up, hashing and padding are part of the graph, vocabularies are its assets, and
+    the schema lies in `assets.extra/schema.json`. Two signatures return `{"probability":
+    (batch,)}` as float32:
+
+    - `serving_default`: one argument a feature, named as in the schema; sequences as `(batch, any
+      length)`, padded on the right with `""`, -1, or 0 for ids that are their own vocabulary.
+    - `serving_examples`: `examples`, serialized `tf.train.Example`s `(batch,)`.
+
+    What only training needs is left out. The directory appears whole or not at all.
+
+    Args:
+        model: A model of this package.
+        path: Base path of the model, as TF Serving's `model_base_path`.
+        version: Version number. Defaults to the highest there plus one.
+
+    Returns:
+        The path of the version.
+
+    Raises:
+        ValueError: the version exists, or a vocabulary file is not to be found.
+    """
+    if not isinstance(model, CTRModel):
+        raise TypeError(f"`model` must be a model of ctr_keras. Received: `model={model!r}`")
+    base = pathlib.Path(path)
+    base.mkdir(parents=True, exist_ok=True)
+    version = (latest_version(base) or 0) + 1 if version is None else version
+    target = base / str(version)
+    if not isinstance(version, int) or version < 1 or target.exists():
+        raise ValueError(
+            "`version` must be a positive integer that is not there yet in "
+            f"{str(base)!r}. Received: `version={version!r}`"
+        )
+    temporary = base / f".{version}.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    module = _ServingModule(model)
+    # Gradients have no place on a server, and saved ones make TensorFlow warn at every load.
+    options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+    tf.saved_model.save(module, str(temporary), module.signatures(), options)
+    schema = json.dumps(model.schema.to_dict(), indent=2, ensure_ascii=False)
+    files.write_atomic(temporary / SCHEMA_FILE, schema.encode())
+    os.replace(temporary, target)
+    files.sync(base)
+    return target
+
+
+class _ServingModule(tf.Module):
+    """Encoder and inference graph; tracks their variables and tables and nothing else."""
+
+    def __init__(self, model: CTRModel):
+        super().__init__(name="serving")
+        self._inputs = model.schema.inputs
+        self.encoder = FeatureEncoder(model.schema)
+        inference = model.inference_model()
+        self._infer = lambda features: inference(features, training=False)
+        self.weights = [variable.value for variable in inference.variables]
+
+    def signatures(self) -> dict:
+        columns = {f.name: column_spec(f) for f in self._inputs}
+        examples = tf.TensorSpec((None,), tf.string, name="examples")
+        return {
+            "serving_default": tf.function(self._from_columns).get_concrete_function(**columns),
+            "serving_examples": tf.function(self._from_examples).get_concrete_function(examples),
+        }
+
+    def _from_columns(self, **columns):
+        probability = self._infer(self.encoder(columns))
+        return {"probability": tf.squeeze(probability, axis=-1)}
+
+    def _from_examples(self, examples):
+        return self._from_columns(**parse_examples(self._inputs, examples))
+
+
+def column_spec(feature: Feature) -> tf.TensorSpec:
+    """What the `serving_default` signature takes for a feature."""
+    shape: tuple = (None,)
+    if feature.is_sequence:
+        shape = (None, None)
+    elif feature.kind == "vector":
+        shape = (None, feature.width)
+    return tf.TensorSpec(shape, raw_dtype(feature), name=feature.name)

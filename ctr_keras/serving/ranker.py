@@ -1,0 +1,84 @@
+"""The best items for a user, by a SavedModel and TensorFlow alone."""
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+
+from ctr_keras.schema import Feature, Schema
+from ctr_keras.serving.versions import SCHEMA_FILE, version_folder
+
+_BATCH = 4096
+
+
+class Ranker:
+    """Scores items for one user with an exported SavedModel; the model's code is not needed.
+
+    Args:
+        path: Base path of a model (its highest version is loaded) or a version.
+
+    Example:
+
+    >>> ranker = Ranker("saved_models/movielens-din")
+    >>> ranker.rank({"user_id": 196, "history_item_id": [242, 51]}, items, top=10)
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        self.folder = version_folder(path)
+        config = json.loads((self.folder / SCHEMA_FILE).read_text(encoding="utf-8"))
+        self.schema = Schema.from_dict(config, source=str(self.folder / SCHEMA_FILE))
+        self._model = tf.saved_model.load(str(self.folder))
+        self._score = self._model.signatures["serving_default"]
+
+    def rank(self, user: Mapping[str, Any], items: pd.DataFrame, top: int = 10) -> pd.DataFrame:
+        """The items with the highest click probability.
+
+        Args:
+            user: Raw values of the user, history and context features.
+            items: A row an item: raw values of the item features, and whatever is to be shown.
+            top: Number of items.
+
+        Returns:
+            The best rows of `items`, best first, with the column `probability`.
+        """
+        if top < 1:
+            raise ValueError(f"`top` must be positive. Received: `top={top}`")
+        scores = self.score(user, items)
+        best = np.argsort(-scores, kind="stable")[:top]
+        return items.iloc[best].assign(probability=scores[best])
+
+    def score(self, user: Mapping[str, Any], items: pd.DataFrame) -> np.ndarray:
+        """Click probability of each item, float32 `(len(items),)`."""
+        parts = [
+            self._score_batch(user, items.iloc[start : start + _BATCH])
+            for start in range(0, len(items), _BATCH)
+        ]
+        return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+
+    def _score_batch(self, user: Mapping[str, Any], items: pd.DataFrame) -> np.ndarray:
+        columns = {}
+        for feature in self.schema.inputs:
+            if feature.name in items:
+                values = list(items[feature.name])
+            elif feature.name in user:
+                values = [user[feature.name]] * len(items)
+            else:
+                raise ValueError(
+                    f"Neither the user nor the items have the feature {feature.name!r}. "
+                    f"Received: `user={sorted(user)}`, `items={list(items)}`"
+                )
+            columns[feature.name] = self._tensor(feature, values)
+        return self._score(**columns)["probability"].numpy()
+
+    def _tensor(self, feature: Feature, values: list) -> tf.Tensor:
+        padding = self.schema.padding(feature.name)
+        if feature.is_sequence:
+            rows = [list(row)[-feature.length :] if feature.keeps_newest else row for row in values]
+            width = max(1, *(len(row) for row in rows))
+            values = [[*row, *[padding] * (width - len(row))] for row in rows]
+        array = np.asarray(values, object if feature.dtype == "string" else feature.dtype)
+        return tf.constant(array, tf.as_dtype(feature.dtype))

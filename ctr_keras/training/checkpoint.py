@@ -1,0 +1,103 @@
+"""Training that survives a kill: everything the next epoch depends on, saved after each."""
+
+import json
+import pathlib
+from typing import Any
+
+import keras
+
+from ctr_keras import files
+
+_STATE_FILE = "state.json"
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Saves the model after each epoch, keeps the best, and stops when it gets no better.
+
+    The state names the checkpoint that belongs to it and is replaced last, so a kill at any
+    moment leaves a pair that fits.
+
+    Args:
+        folder: Where `state.json`, the checkpoint and `best.keras` lie.
+        key: What must be the same for a training to be continued (JSON).
+        patience: Number of epochs without a better value after which training stops.
+        monitor: Name of the metric whose highest value is best.
+    """
+
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        key: dict[str, Any],
+        patience: int | None = None,
+        monitor: str = "val_auc",
+    ):
+        super().__init__()
+        self.folder = folder
+        self.key = key
+        self.monitor = monitor
+        self.patience = patience
+        self.history: list[dict[str, float]] = []
+
+    @property
+    def best_file(self) -> pathlib.Path:
+        return self.folder / "best.keras"
+
+    def restore(self) -> keras.Model | None:
+        """The model as of the last complete epoch, or `None` where there is none."""
+        try:
+            state = json.loads((self.folder / _STATE_FILE).read_text())
+        except FileNotFoundError:
+            return None
+        if state["key"] != self.key:
+            changed = sorted(
+                name
+                for name in {*state["key"], *self.key}
+                if state["key"].get(name) != self.key.get(name)
+            )
+            raise ValueError(
+                f"{self.folder} holds a training with another {', '.join(changed)}: choose another "
+                "folder, or start anew with `--restart`. Received: "
+                f"`{changed[0]}={self.key.get(changed[0])!r}`, "
+                f"there {state['key'].get(changed[0])!r}"
+            )
+        self.history = state["history"]
+        return keras.models.load_model(self.folder / state["checkpoint"])
+
+    def discard(self) -> None:
+        """Forget an earlier training; whatever else lies in the folder stays."""
+        for path in (self.folder / _STATE_FILE, *self.folder.glob("checkpoint-*.keras")):
+            path.unlink(missing_ok=True)
+        self.best_file.unlink(missing_ok=True)
+
+    @property
+    def best_epoch(self) -> int:
+        """Index of the best epoch."""
+        return max(range(len(self.history)), key=lambda i: self.history[i][self.monitor])
+
+    @property
+    def is_over(self) -> bool:
+        """Whether `patience` is used up."""
+        if self.patience is None or not self.history:
+            return False
+        return len(self.history) - 1 - self.best_epoch >= self.patience
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self.history.append({name: float(value) for name, value in (logs or {}).items()})
+        name = f"checkpoint-{epoch}.keras"
+        self._save(self.folder / name)
+        if self.best_epoch == len(self.history) - 1:
+            self._save(self.best_file)
+        state = {"key": self.key, "checkpoint": name, "history": self.history}
+        files.write_atomic(self.folder / _STATE_FILE, json.dumps(state, indent=1).encode())
+        for old in self.folder.glob("checkpoint-*.keras"):
+            if old.name != name:
+                old.unlink()
+        if self.is_over:
+            self.model.stop_training = True
+
+    def _save(self, path: pathlib.Path) -> None:
+        temporary = path.with_name(f".{path.stem}.tmp.keras")
+        self.model.save(temporary)
+        files.sync(temporary)
+        temporary.replace(path)
+        files.sync(path.parent)

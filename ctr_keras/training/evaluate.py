@@ -1,0 +1,113 @@
+"""How good a model's probabilities are on a data set."""
+
+import dataclasses
+import os
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ctr_keras import data, metrics
+from ctr_keras.models import CTRModel
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Metrics of a model on a data set.
+
+    Attributes:
+        rows: Rows of the data set.
+        click_rate: Clicks a row.
+        auc: Area under the ROC curve; NaN if there is one class only.
+        log_loss: Mean binary cross entropy, in nats.
+        gauc: Impression-weighted mean AUC by group; `None` without a group feature.
+        gauc_row_share: Share of the rows whose group has both classes.
+        calibration_ratio: Predicted over actual clicks.
+        calibration_error: Expected calibration error.
+    """
+
+    rows: int
+    click_rate: float
+    auc: float
+    log_loss: float
+    gauc: float | None
+    gauc_row_share: float | None
+    calibration_ratio: float
+    calibration_error: float
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    def to_text(self) -> str:
+        lines = [
+            f"rows               {self.rows:>10,}",
+            f"click rate         {self.click_rate:>10.4f}",
+            f"AUC                {self.auc:>10.4f}",
+            f"log loss           {self.log_loss:>10.4f}",
+            f"predicted/actual   {self.calibration_ratio:>10.4f}",
+            f"calibration error  {self.calibration_error:>10.4f}",
+        ]
+        if self.gauc is not None:
+            share = f"(of {self.gauc_row_share:.1%} of the rows: groups with both classes)"
+            lines.insert(3, f"GAUC               {self.gauc:>10.4f}  {share}")
+        return "\n".join(lines)
+
+
+def evaluate(
+    model: CTRModel | str | os.PathLike,
+    path: str | os.PathLike,
+    *,
+    batch_size: int = 4096,
+    progress: Callable[[int], Any] | None = None,
+) -> Evaluation:
+    """Evaluate a model on a folder that `ck.data.write` made.
+
+    Args:
+        model: A model, or a `.keras` file.
+        path: The data. It is read with the schema the model was trained with.
+        batch_size: Rows a batch.
+        progress: Called with the number of rows after each batch.
+
+    Raises:
+        ValueError: the file is no model of this package, or the data has other columns.
+    """
+    model = load_model(model) if not isinstance(model, CTRModel) else model
+    predict = tf.function(lambda x: model(x, training=False), reduce_retracing=True)
+    groups = [feature.name for feature in model.schema.by_role("group")]
+    labels, scores, keys = [], [], []
+    for x, y in data.read(path, model.schema, batch_size):
+        labels.append(y.numpy())
+        scores.append(predict(x).numpy()[:, 0])
+        keys.append(x[groups[0]].numpy() if groups else None)
+        if progress is not None:
+            progress(len(y))
+    return _evaluation(
+        np.concatenate(labels), np.concatenate(scores), np.concatenate(keys) if groups else None
+    )
+
+
+def load_model(path: str | os.PathLike) -> CTRModel:
+    """Load a `.keras` file that holds a model of this package."""
+    try:
+        model = keras.models.load_model(path)
+    except (OSError, ValueError, TypeError) as error:
+        raise ValueError(f"{path} could not be loaded as a Keras model: {error}") from error
+    if not isinstance(model, CTRModel):
+        raise ValueError(f"{path} is no model of ctr_keras. Received: `model={model!r}`")
+    return model
+
+
+def _evaluation(labels: np.ndarray, scores: np.ndarray, groups: np.ndarray | None) -> Evaluation:
+    gauc = None if groups is None else metrics.gauc(labels, scores, groups)
+    return Evaluation(
+        rows=len(labels),
+        click_rate=float(labels.mean()),
+        auc=float(metrics.auc(labels, scores)),
+        log_loss=float(metrics.log_loss(labels, scores)),
+        gauc=None if gauc is None else float(gauc.value),
+        gauc_row_share=None if gauc is None else 1 - gauc.skipped_row_share,
+        calibration_ratio=float(metrics.calibration_ratio(labels, scores)),
+        calibration_error=float(metrics.calibration_error(labels, scores)),
+    )

@@ -1,0 +1,48 @@
+"""The progress of a training, on standard error."""
+
+from typing import Any
+
+import keras
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class ProgressBar(keras.callbacks.Callback):
+    """One bar an epoch, with the loss as it goes and the metrics when it is done.
+
+    Args:
+        first_epoch: Number of the first epoch, from 0.
+        steps: Batches an epoch, or `None` if not known.
+    """
+
+    def __init__(self, steps: int | None):
+        super().__init__()
+        self.steps = steps
+        self._console = Console(stderr=True)
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[loss]}"),
+            console=self._console,
+            transient=True,
+        )
+        title = f"epoch {epoch + 1}/{self.params['epochs']}"
+        self._task = self._progress.add_task(title, total=self.steps, loss="")
+        self._progress.start()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        loss = f"loss {logs['loss']:.4f}" if logs and "loss" in logs else ""
+        self._progress.update(self._task, completed=batch + 1, loss=loss)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._progress.stop()
+        values = "  ".join(f"{name} {value:.4f}" for name, value in sorted((logs or {}).items()))
+        self._console.print(f"epoch {epoch + 1}/{self.params['epochs']}  {values}", highlight=False)
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        if hasattr(self, "_progress"):
+            self._progress.stop()

@@ -1,0 +1,141 @@
+"""Training a model of the package on a prepared folder, from scratch or where it stopped."""
+
+import dataclasses
+import pathlib
+from typing import Any
+
+import keras
+
+from ctr_keras import data, models
+from ctr_keras.optimizers import LazyAdam
+from ctr_keras.schema import Schema
+from ctr_keras.seed import set_seed
+from ctr_keras.training.checkpoint import Checkpoint
+from ctr_keras.training.progress import ProgressBar
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """What a training depends on.
+
+    Args:
+        data: Prepared folder: `schema.json`, `train/` and `valid/`.
+        out: Where checkpoints and the best model go.
+        model: Name of a model in `ck.models`.
+        options: Arguments of the model, such as `{"embedding_dim": 16}`.
+        epochs: Number of epochs.
+        batch_size: Rows a batch.
+        learning_rate: Of `LazyAdam`.
+        patience: Epochs without a better validation AUC before training stops, or `None`.
+        seed: Of initial weights, dropout and the order of rows.
+    """
+
+    data: str
+    out: str
+    model: str = "DIN"
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    epochs: int = 3
+    batch_size: int = 1024
+    learning_rate: float = 1e-3
+    patience: int | None = None
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """What a training came to.
+
+    Attributes:
+        model: File of the best epoch's model.
+        history: Loss and metrics of each epoch.
+        best_epoch: Index of the epoch with the highest validation AUC.
+    """
+
+    model: str
+    history: list[dict[str, float]]
+    best_epoch: int
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    def to_text(self) -> str:
+        names = sorted(self.history[0])
+        lines = ["epoch  " + "  ".join(f"{name:>10}" for name in names)]
+        for epoch, logs in enumerate(self.history):
+            best = "  best" if epoch == self.best_epoch else ""
+            values = "  ".join(f"{logs[name]:>10.4f}" for name in names)
+            lines.append(f"{epoch + 1:>5}  {values}{best}")
+        return "\n".join([*lines, self.model])
+
+
+def train(config: TrainingConfig, *, restart: bool = False, progress: bool = True) -> Training:
+    """Train a model and keep the one with the best validation AUC.
+
+    After each epoch everything is saved. Called again after a kill, it goes on after the last
+    complete epoch and ends with the same weights as a training that was never interrupted.
+
+    Args:
+        config: What to train.
+        restart: Whether to discard an earlier training in `config.out`.
+        progress: Whether to show progress on standard error.
+
+    Raises:
+        ValueError: the data or a setting is not usable, or `config.out` holds a training with
+            other settings or another schema.
+    """
+    source = pathlib.Path(config.data)
+    schema = Schema.load(source)
+    checkpoint = _checkpoint(config, schema, restart)
+    set_seed(config.seed)
+    model = checkpoint.restore() or _new_model(config, schema)
+    epoch = len(checkpoint.history)
+    rows = data.read(
+        source / "train", schema, config.batch_size, shuffle=True, seed=config.seed, epoch=epoch
+    )
+    valid = data.read(source / "valid", schema, config.batch_size)
+    if epoch < config.epochs and not checkpoint.is_over:
+        callbacks = [checkpoint, *([ProgressBar(len(rows))] if progress else [])]
+        model.fit(
+            rows,
+            validation_data=valid,
+            initial_epoch=epoch,
+            epochs=config.epochs,
+            callbacks=callbacks,
+            verbose=0,
+            shuffle=False,  # The reader shuffles.
+        )
+    return Training(str(checkpoint.best_file), checkpoint.history, checkpoint.best_epoch)
+
+
+def model_class(name: str) -> type[models.CTRModel]:
+    """The model of that name in `ck.models`."""
+    known = sorted(set(models.__all__) - {"CTRModel"})
+    if name not in known:
+        raise ValueError(f"`model` must be one of {', '.join(known)}. Received: `model={name!r}`")
+    return getattr(models, name)
+
+
+def _checkpoint(config: TrainingConfig, schema: Schema, restart: bool) -> Checkpoint:
+    folder = pathlib.Path(config.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    key = dataclasses.asdict(config)
+    for name in ("data", "out", "epochs", "patience"):
+        del key[name]
+    checkpoint = Checkpoint(folder, {**key, "schema": schema.fingerprint}, config.patience)
+    if restart:
+        checkpoint.discard()
+    return checkpoint
+
+
+def _new_model(config: TrainingConfig, schema: Schema) -> keras.Model:
+    if config.epochs < 1:
+        raise ValueError(f"`epochs` must be positive. Received: `epochs={config.epochs}`")
+    try:
+        model = model_class(config.model)(schema, **config.options)
+    except TypeError as error:
+        raise ValueError(
+            f"{config.model} does not take these options: {error}. "
+            f"Received: `options={config.options}`"
+        ) from error
+    model.compile(LazyAdam(config.learning_rate))
+    return model

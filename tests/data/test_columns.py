@@ -1,0 +1,116 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+import ctr_keras as ck
+from ctr_keras.data import Ragged
+from ctr_keras.data.columns import canonical, num_rows, rechunk
+
+
+@pytest.fixture
+def rows(small_rows):
+    return {name: column[:20] for name, column in small_rows.items()}
+
+
+def test_canonical_types(small_schema, rows):
+    columns = canonical(small_schema, rows)
+    assert columns["user_id"].dtype == np.int64
+    assert columns["age"].dtype == np.float32
+    assert columns["item_id"].tolist() == rows["item_id"]
+    assert columns["item_vector"].shape == (20, 5)
+    history = columns["history_item_id"]
+    kept = [row[-7:] for row in rows["history_item_id"]]
+    assert [
+        history.values[a:b].tolist() for a, b in zip(history.offsets, history.offsets[1:])
+    ] == kept
+
+
+def test_data_frame_is_the_same(small_schema, rows):
+    frame = pd.DataFrame({**rows, "item_vector": list(rows["item_vector"])})
+    frame["item_vector"] = frame["item_vector"].map(list)
+    plain = canonical(small_schema, rows)
+    rows = {**frame.to_dict("series"), "item_vector": np.stack(frame["item_vector"])}
+    for name, column in canonical(small_schema, rows).items():
+        expected = plain[name]
+        if isinstance(column, Ragged):
+            column, expected = column.values, expected.values
+        np.testing.assert_array_equal(column, expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "value", "message"),
+    [
+        ("user_id", 3, 30, "'user_id', row 103: expected an id in 0 ... 29.*value=30"),
+        ("user_id", 0, -1, "'user_id', row 100: expected an id in 0 ... 29"),
+        ("user_id", 2, 1.5, "'user_id', row 102: expected an integer.*value=1.5"),
+        ("user_id", 4, "x", "'user_id', row 104: expected a value of type int64.*value='x'"),
+        ("user_id", 4, None, "'user_id', row 104: expected a value of type int64"),
+        ("age", 5, np.nan, "'age', row 105: expected a finite number"),
+        ("age", 6, np.inf, "'age', row 106: expected a finite number"),
+        ("label", 7, 2, "'label', row 107: expected a label of 0 or 1.*value=2"),
+        ("label", 7, 0.5, "'label', row 107: expected a label of 0 or 1"),
+        ("item_id", 8, 5.0, "'item_id', row 108: expected text"),
+        ("genres", 9, [1, -5], "'genres', row 109: expected an id of 0 or more"),
+        ("genres", 9, "12", "'genres', row 109: expected a list"),
+    ],
+)
+def test_bad_value_names_column_and_row(small_schema, rows, name, row, value, message):
+    column = list(rows[name])
+    column[row] = value
+    values = np.empty(len(column), object)
+    values[:] = column
+    with pytest.raises(ValueError, match=message):
+        canonical(small_schema, {**rows, name: values}, first_row=100)
+
+
+def test_missing_text_becomes_empty(small_schema, rows):
+    values = np.array([None, np.nan, *rows["item_id"][2:]], object)
+    assert canonical(small_schema, {**rows, "item_id": values})["item_id"][:2].tolist() == ["", ""]
+
+
+def test_columns_must_be_those_of_the_schema(small_schema, rows):
+    with pytest.raises(ValueError, match="Unknown column.*column='colour'"):
+        canonical(small_schema, {**rows, "colour": rows["age"]})
+    del rows["age"]
+    with pytest.raises(ValueError, match="Missing column 'age'"):
+        canonical(small_schema, rows)
+
+
+def test_columns_need_one_length(small_schema, rows):
+    with pytest.raises(ValueError, match="same number of rows.*'age': 19"):
+        canonical(small_schema, {**rows, "age": rows["age"][:19]})
+
+
+def test_vector_width_is_checked(small_schema, rows):
+    with pytest.raises(ValueError, match=r"'item_vector' must have shape \(rows, 5\)"):
+        canonical(small_schema, {**rows, "item_vector": rows["item_vector"][:, :4]})
+
+
+def test_dates_become_seconds():
+    schema = ck.Schema([ck.Feature("t", "time", kind="number")])
+    dates = np.array(["1970-01-02", "2020-01-01T00:00:01"], "datetime64[ms]")
+    assert canonical(schema, {"t": dates})["t"].tolist() == [86400, 1577836801]
+
+
+def test_padded_array_loses_its_padding():
+    item = ck.Feature("i", "item", vocabulary=ck.Vocabulary.of_size(9))
+    history = ck.Feature("h", "history", length=3, shares="i")
+    columns = canonical(ck.Schema([item, history]), {"i": [1, 2], "h": np.array([[3, 4], [5, 0]])})
+    assert columns["h"].values.tolist() == [3, 4, 5]
+    assert columns["h"].lengths.tolist() == [2, 1]
+
+
+@pytest.mark.parametrize("sizes", [[1], [3, 4, 5], [10], [2, 2, 2, 2], [7, 0, 5]])
+def test_rechunk_keeps_rows_in_order(sizes):
+    values = iter(range(100))
+    chunks = []
+    for size in sizes:
+        x = np.array([next(values) for _ in range(size)], np.int64)
+        chunks.append({"x": x, "h": Ragged(np.repeat(x, x % 3), (x % 3).astype(np.int32))})
+    result = list(rechunk(chunks, 4))
+    assert all(num_rows(chunk) == 4 for chunk in result[:-1])
+    assert 0 < num_rows(result[-1]) <= 4
+    x = np.concatenate([chunk["x"] for chunk in result])
+    assert x.tolist() == list(range(sum(sizes)))
+    for chunk in result:
+        np.testing.assert_array_equal(chunk["h"].values, np.repeat(chunk["x"], chunk["x"] % 3))

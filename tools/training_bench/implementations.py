@@ -1,0 +1,39 @@
+"""Who is compared with whom."""
+
+import dataclasses
+
+from training_bench.environments import DEEPCTR, FUXICTR, Environment
+
+
+@dataclasses.dataclass(frozen=True)
+class Implementation:
+    """One column of the comparison.
+
+    Attributes:
+        name: What the command line calls it.
+        module: The worker, a module of `training_bench`.
+        variants: Ways to set it up; all run in the first round, the fastest in the others.
+        environment: Where it runs; `None` is the interpreter that runs the benchmark.
+        tuned: Whether it is set up in a way its makers neither ship nor show. Such a one is
+            measured and shown, and is not the "best peer".
+    """
+
+    name: str
+    module: str
+    variants: tuple[str, ...]
+    environment: Environment | None = None
+    tuned: bool = False
+
+
+OURS = "ours"
+IMPLEMENTATIONS = {
+    implementation.name: implementation
+    for implementation in (
+        Implementation(OURS, "train_ours", ("lazy-adam",)),
+        Implementation("naive-keras", "train_naive_keras", ("graph",)),
+        Implementation("deepctr", "train_deepctr", ("adam", "legacy"), DEEPCTR),
+        Implementation("fuxictr", "train_fuxictr", ("adam",), FUXICTR),
+        Implementation("naive-keras-tuned", "train_naive_keras", ("xla",), tuned=True),
+        Implementation("fuxictr-tuned", "train_fuxictr", ("fused", "sparse"), FUXICTR, tuned=True),
+    )
+}

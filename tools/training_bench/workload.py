@@ -1,0 +1,78 @@
+"""The named inputs of the benchmark; plain Python, so that every peer's environment reads it."""
+
+import dataclasses
+import json
+
+
+@dataclasses.dataclass(frozen=True)
+class Workload:
+    """One model on one synthetic input.
+
+    Attributes:
+        name: What the command line calls it.
+        model: `"DIN"` or `"DeepFM"`.
+        ids: Name and number of ids of each id feature, ids 0 and 1 (padding, unknown) included.
+        history: Length of the history of `item_id`, which shares that feature's table; 0 for none.
+        batch: Rows in a batch.
+        steps: Timed steps; every one sees a batch of its own.
+        warm_up: Steps before them.
+        dim: Width of an embedding.
+        attention_units: Hidden layers of DIN's attention.
+        units: Hidden layers of the network.
+        seed: Seed of data and weights.
+        peers: Whether peers run it by default.
+    """
+
+    name: str
+    model: str
+    ids: tuple[tuple[str, int], ...]
+    history: int = 0
+    batch: int = 1024
+    steps: int = 40
+    warm_up: int = 10
+    dim: int = 16
+    attention_units: tuple[int, ...] = (80, 40)
+    units: tuple[int, ...] = (200, 80)
+    seed: int = 7
+    peers: bool = True
+
+    @classmethod
+    def from_json(cls, text: str) -> "Workload":
+        config = json.loads(text)
+        config["ids"] = tuple((name, size) for name, size in config["ids"])
+        for name in ("attention_units", "units"):
+            config[name] = tuple(config[name])
+        return cls(**config)
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self))
+
+
+def _din(name: str, size: int, **options) -> Workload:
+    return Workload(name, "DIN", (("user_id", size), ("item_id", size)), history=50, **options)
+
+
+def _wide(name: str, users: int) -> Workload:
+    """29 id features as a multi-scenario data set has them: the two large ones and attributes."""
+    attributes = tuple((f"attribute_{i}", (10, 100, 1_000)[i % 3]) for i in range(27))
+    ids = (("user_id", users), ("item_id", 20_000), *attributes)
+    return Workload(name, "DeepFM", ids, batch=512)
+
+
+def _deepfm(name: str, size: int) -> Workload:
+    attributes = tuple((f"attribute_{i}", 1_000) for i in range(8))
+    return Workload(name, "DeepFM", (("user_id", size), ("item_id", size), *attributes))
+
+
+WORKLOADS = {
+    workload.name: workload
+    for workload in (
+        _din("din-100k", 100_000),
+        _din("din-1m", 1_000_000, steps=20, warm_up=5),
+        _din("din-10k", 10_000, peers=False),
+        _din("din-10m", 10_000_000, peers=False),
+        _deepfm("deepfm-100k", 100_000),
+        _wide("deepfm-29x120k", 120_000),
+        _wide("deepfm-29x1m", 1_000_000),
+    )
+}
