@@ -19,6 +19,7 @@ EXTRAS = {
         "pytest-xdist>=3.5",
         "ruff>=0.6",
         "scikit-learn>=1.4",
+        "tensorboard>=2.16",
     ],
 }
 

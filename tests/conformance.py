@@ -32,8 +32,8 @@ def run_layer_conformance(
         cls: The layer class.
         init_kwargs: Dict of its `__init__` arguments; each must be kept as an attribute.
         inputs: NumPy array or dict of arrays, the first call argument, or a tuple of several.
-        expected_output_shape: Shape tuple, or the same nest of them as the output. The first axis of
-            inputs and outputs is the batch.
+        expected_output_shape: Shape tuple, or the same nest of them as the output. The first axis
+            of inputs and outputs is the batch.
         keyword_inputs: Dict of arrays that `call` takes by name, such as `mask`.
         masked: Dict of call argument -> call argument with its boolean mask: what lies where the
             mask is `False` must not change the output. If the output has that axis too, it is
@@ -118,14 +118,20 @@ def _check_shapes(layer, arguments, outputs, expected):
             assert np.all(np.isfinite(x)), "output is not finite"
     symbolic = layer(**_symbolic(arguments))
     for spec, x in zip(_leaves(symbolic), _leaves(outputs), strict=True):
-        assert tuple(spec.shape) == (None, *x.shape[1:]), f"symbolic shape {spec.shape} of {x.shape}"
+        assert tuple(spec.shape) == (None, *x.shape[1:]), (
+            f"symbolic shape {spec.shape} of {x.shape}"
+        )
         assert spec.dtype == keras.backend.standardize_dtype(x.dtype), "symbolic dtype differs"
 
 
 def _flatten_shapes(shapes):
     if isinstance(shapes, dict):
         return [leaf for key in sorted(shapes) for leaf in _flatten_shapes(shapes[key])]
-    if isinstance(shapes, (list, tuple)) and shapes and not isinstance(shapes[0], (int, type(None))):
+    if (
+        isinstance(shapes, (list, tuple))
+        and shapes
+        and not isinstance(shapes[0], (int, type(None)))
+    ):
         return [leaf for shape in shapes for leaf in _flatten_shapes(shape)]
     return [shapes]
 
@@ -199,11 +205,23 @@ def _check_mixed_precision(cls, init_kwargs, layer, arguments, policy, tolerance
         largest = max(float(np.max(np.abs(want))), 1e-3)
         difference = float(np.max(np.abs(got - want)))
         assert difference <= tolerance * largest, f"{policy} differs by {difference} of {largest}"
+    if BACKEND == "tensorflow":
+        _check_mixed_gradients(mixed, arguments, policy)
 
 
-def _check_training_and_saving(
-    cls, init_kwargs, arguments, trains, without_gradient, check_export
-):
+def _check_mixed_gradients(mixed, arguments, policy):
+    import tensorflow as tf
+
+    training = {"training": True} if "training" in inspect.signature(mixed.call).parameters else {}
+    with tf.GradientTape() as tape:
+        outputs = _leaves(mixed(**_tensors(arguments), **training))
+        loss = tf.add_n([tf.reduce_sum(tf.cast(x, "float32")) for x in outputs])
+    for gradient in tape.gradient(loss, [v.value for v in mixed.trainable_variables]):
+        if gradient is not None:
+            assert np.all(np.isfinite(tf.convert_to_tensor(gradient))), f"{policy} gradient"
+
+
+def _check_training_and_saving(cls, init_kwargs, arguments, trains, without_gradient, check_export):
     layer = cls(**copy.deepcopy(init_kwargs))
     model = _model(layer, arguments)
     data = _leaves(arguments)
@@ -222,9 +240,7 @@ def _check_training_and_saving(
 
 
 def _train_one_step(model, layer, data, without_gradient):
-    flat = [
-        keras.layers.Flatten()(keras.layers.Reshape((-1,))(x)) for x in _leaves(model.outputs)
-    ]
+    flat = [keras.layers.Flatten()(x) for x in _leaves(model.outputs)]
     joined = keras.layers.Concatenate()(flat) if len(flat) > 1 else flat[0]
     trainer = keras.Model(model.inputs, keras.layers.Dense(1, name="head")(joined))
     trainer.compile(keras.optimizers.Adam(0.01), "mse", jit_compile=False)

@@ -3,11 +3,12 @@
     python tools/bench_training.py
     python tools/bench_training.py --workloads din-100k --implementations ours deepctr --rounds 5
 
-Each implementation trains the same rows in a process of its own. What is timed is the training step:
-forward, backward, update, on batches that lie in memory. The processes take turns, round by round,
-and a ratio is the median over rounds of two neighbours' median steps. The peers' environments are
-made on first use. A run that other processes disturbed is repeated. Exit status: 0; 1 if ours failed or `--check` found a target missed; 2 for wrong
-arguments.
+Each implementation trains the same rows in a process of its own. What is timed is the training
+step: forward, backward, update, on batches that lie in memory. The processes take turns, round by
+round, and a ratio is the median over rounds of two neighbours' median steps. A run that other
+processes disturbed is repeated. The peers' environments are made on first use.
+
+Exit status: 0; 1 if ours failed or `--check` found a target missed; 2 for wrong arguments.
 """
 
 import argparse
@@ -61,8 +62,8 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--timeout", type=float, default=600, help="seconds for one run")
     parser.add_argument(
-        "--retries", type=int, default=3,
-        help="repeats of a run that other processes disturbed, default: 3",
+        "--retries", type=int, default=2,
+        help="repeats of a run that other processes disturbed, default: 2",
     )  # fmt: skip
     parser.add_argument(
         "--patience", type=float, default=30,

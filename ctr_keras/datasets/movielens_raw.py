@@ -201,6 +201,7 @@ def _table(raw: RawFiles, name: str, separator: str, columns: list[str] | tuple)
     if separator == "::":
         content, separator = content.replace(b"::", b"\t"), "\t"
     has_header = isinstance(columns, tuple)
+    _check_widths(file, content, separator.encode(), None if has_header else len(columns))
     try:
         frame = pd.read_csv(
             io.BytesIO(content),
@@ -225,10 +226,16 @@ def _table(raw: RawFiles, name: str, separator: str, columns: list[str] | tuple)
             )
     if not len(frame):
         raise ValueError(f"{file} has no rows")
-    if frame.isna().any(axis=None):
-        row = int(frame.isna().any(axis=1).argmax())
-        raise ValueError(f"{file}, line {row + (2 if has_header else 1)}: too few columns")
     return frame
+
+
+def _check_widths(file: str, content: bytes, separator: bytes, width: int | None) -> None:
+    """Refuse a line of more or fewer columns than the header, which pandas would fill or cut."""
+    widths = [line.count(separator) + 1 for line in content.split(b"\n") if line.strip()]
+    expected = widths[0] if width is None else width
+    for number, found in enumerate(widths, start=1):
+        if found != expected:
+            raise ValueError(f"{file}, line {number}: expected {expected} columns. Received: {found}")
 
 
 def _numbers(file: str, column: str, values: pd.Series, first: int) -> np.ndarray:

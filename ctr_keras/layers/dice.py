@@ -1,5 +1,7 @@
 """Dice, the data-adaptive activation of DIN."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -31,8 +33,8 @@ class Dice(keras.layers.Layer):
     Call arguments:
         inputs: Float tensor of shape `(..., units)`.
         training: Boolean, whether to use (and record) the statistics of this batch.
-        mask: Optional boolean tensor of shape `inputs.shape[:-1]`. Positions that are `False` change
-            neither the statistics of this batch nor the moving ones.
+        mask: Optional boolean tensor of shape `inputs.shape[:-1]`. Positions that are `False`
+            change neither the statistics of this batch nor the moving ones.
 
     Output shape:
         The same as the input's.
@@ -45,10 +47,16 @@ class Dice(keras.layers.Layer):
 
     Reference:
 
-    - [Zhou et al., 2018: Deep Interest Network](https://arxiv.org/abs/1706.06978), section 5.3
+    - [Zhou et al., 2018: Deep Interest Network](https://arxiv.org/abs/1706.06978), section 5.2
     """
 
-    def __init__(self, momentum=0.99, epsilon=1e-8, alpha_initializer="zeros", **kwargs):
+    def __init__(
+        self,
+        momentum: float = 0.99,
+        epsilon: float = 1e-8,
+        alpha_initializer: Any = "zeros",
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
         if not 0 <= momentum < 1:
             raise ValueError(f"`momentum` must be in [0, 1). Received: `momentum={momentum}`")
@@ -77,7 +85,7 @@ class Dice(keras.layers.Layer):
             name=name, shape=(units,), initializer=initializer, trainable=False, autocast=False
         )
 
-    def call(self, inputs, training=False, mask=None):
+    def call(self, inputs: Any, training: bool = False, mask: Any = None) -> Any:
         x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
         if mask is not None and len(mask.shape) != len(x.shape) - 1:
             raise ValueError(
@@ -132,7 +140,7 @@ class Dice(keras.layers.Layer):
 
 
 def _is_on_tensorflow_cpu():
-    """Whether the fused kernels compute what is asked for: cuDNN's have a higher floor of epsilon."""
+    """Whether the fused kernels do what is asked for: cuDNN's take no epsilon below 1e-5."""
     return keras.backend.backend() == "tensorflow" and not tf.config.list_physical_devices("GPU")
 
 

@@ -1,5 +1,7 @@
 """The second-order term of a factorization machine."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -44,7 +46,7 @@ class FactorizationMachine(keras.layers.Layer):
                 f"Received: `input_shape={tuple(input_shape)}`"
             )
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         # The difference of two large squares loses digits in half precision.
         v = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
         pairs = ops.square(ops.sum(v, axis=1)) - ops.sum(ops.square(v), axis=1)

@@ -1,5 +1,7 @@
 """Embeddings of all id features, one fused table a width."""
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
@@ -26,10 +28,10 @@ class FeatureEmbedding(keras.layers.Layer):
     convention the out-of-vocabulary id, a row like any other.
 
     On TensorFlow the rows are read from the variable's resource, never from a copy of it, and the
-    gradient is a `tf.IndexedSlices` of the rows of unpadded ids. With an optimizer that touches only
-    those rows (`ctr_keras.optimizers.LazyAdam`, `RowwiseAdagrad`) a training step costs the same
-    whatever the size of the tables. XLA would turn all this dense: the layer declares that it does
-    not support it, so `compile(jit_compile="auto")` leaves it off.
+    gradient is a `tf.IndexedSlices` of the rows of unpadded ids. With an optimizer that touches
+    only those rows (`ctr_keras.optimizers.LazyAdam`, `RowwiseAdagrad`) a training step costs the
+    same whatever the size of the tables. XLA would turn all this dense: the layer declares that it
+    does not support it, so `compile(jit_compile="auto")` leaves it off.
 
     Args:
         sizes: Dict of feature name -> number of ids, 0 (padding) and 1 (out of vocabulary)
@@ -68,19 +70,19 @@ class FeatureEmbedding(keras.layers.Layer):
 
     Reference:
 
-    - [Zhou et al., 2018: Deep Interest Network](https://arxiv.org/abs/1706.06978), section 5.2, for
+    - [Zhou et al., 2018: Deep Interest Network](https://arxiv.org/abs/1706.06978), section 5.1, for
       the mini-batch-aware penalty (its division by an id's total count is left out)
     """
 
     def __init__(
         self,
-        sizes,
-        width,
-        shared=None,
-        embeddings_initializer="uniform",
-        l2=0.0,
-        validate_ids=True,
-        **kwargs,
+        sizes: dict[str, int],
+        width: int | dict[str, int],
+        shared: dict[str, str] | None = None,
+        embeddings_initializer: Any = "uniform",
+        l2: float = 0.0,
+        validate_ids: bool = True,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         _check_sizes(sizes)
@@ -95,7 +97,7 @@ class FeatureEmbedding(keras.layers.Layer):
         self.validate_ids = validate_ids
         self._widths = _width_of_each(self.sizes, self.shared, self.width)
         self._offsets, self._rows = _lay_out(self.sizes, self._widths)
-        self.tables = {}
+        self.tables: dict[str, Any] = {}
         if keras.backend.backend() == "tensorflow":
             self.supports_jit = False
 
@@ -114,7 +116,7 @@ class FeatureEmbedding(keras.layers.Layer):
             table.sparse_rows = True
             self.tables[str(width)] = table
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: dict[str, Any], training: bool = False) -> dict[str, Any]:
         self._check_names(inputs)
         ids = {name: _check_dtype(name, ops.convert_to_tensor(x)) for name, x in inputs.items()}
         if self.validate_ids:
@@ -129,7 +131,7 @@ class FeatureEmbedding(keras.layers.Layer):
         """The rows of one table for the features that lie in it."""
         dtype = _index_dtype(table)
         flat = {name: ops.reshape(ops.cast(x, dtype), (-1,)) for name, x in ids.items()}
-        unpadded = _concatenate([x != 0 for x in flat.values()])
+        unpadded = _concatenate(list(flat.values())) != 0
         positions = _concatenate([x + self._offset(name) for name, x in flat.items()])
         if keras.backend.backend() == "tensorflow":
             rows, touched = _gather_unpadded(table.value, positions, unpadded)
@@ -142,7 +144,7 @@ class FeatureEmbedding(keras.layers.Layer):
         rows = ops.cast(rows, self.compute_dtype)
         return _split_like(rows, ids, table.shape[1])
 
-    def rows(self, name):
+    def rows(self, name: str) -> np.ndarray:
         """One feature's vectors as lookups return them.
 
         Args:
@@ -158,7 +160,7 @@ class FeatureEmbedding(keras.layers.Layer):
         rows[0] = 0
         return rows
 
-    def assign_rows(self, name, values, ids=None):
+    def assign_rows(self, name: str, values: Any, ids: Any = None) -> None:
         """Overwrites vectors of one feature, and of those that share its rows.
 
         Args:
@@ -177,8 +179,8 @@ class FeatureEmbedding(keras.layers.Layer):
             expected = len(ids)
             if np.any(ids < 1) or np.any(ids >= size):
                 raise ValueError(
-                    f"`ids` of feature '{name}' must lie in [1, {size}): row 0 is the padding's and "
-                    f"stays zero. Received: `ids={ids}`"
+                    f"`ids` of feature '{name}' must lie in [1, {size}): row 0 is the padding's "
+                    f"and stays zero. Received: `ids={ids}`"
                 )
         if values.shape != (expected, table.shape[1]):
             raise ValueError(
@@ -194,7 +196,9 @@ class FeatureEmbedding(keras.layers.Layer):
     def compute_output_spec(self, inputs, training=False):
         self._check_names(inputs)
         return {
-            name: keras.KerasTensor((*_check_dtype(name, x).shape, self._widths[name]), self.compute_dtype)
+            name: keras.KerasTensor(
+                (*_check_dtype(name, x).shape, self._widths[name]), self.compute_dtype
+            )
             for name, x in inputs.items()
         }
 
@@ -247,8 +251,8 @@ def _check_sizes(sizes):
     for name, size in sizes.items():
         if not isinstance(size, (int, np.integer)) or size < 2:
             raise ValueError(
-                f"The size of feature '{name}' must be an integer of at least 2 (0 is padding, 1 out "
-                f"of vocabulary). Received: `sizes['{name}']={size}`"
+                f"The size of feature '{name}' must be an integer of at least 2 (0 is padding, 1 "
+                f"out of vocabulary). Received: `sizes['{name}']={size}`"
             )
 
 
@@ -271,14 +275,17 @@ def _width_of_each(sizes, shared, width):
     if isinstance(width, dict):
         missing = [name for name in sizes if name not in width]
         if missing:
-            raise ValueError(f"`width` must name every feature, not {missing}. Received: `width={width}`")
+            raise ValueError(
+                f"`width` must name every feature, not {missing}. Received: `width={width}`"
+            )
         widths = {name: width[name] for name in sizes}
     else:
         widths = dict.fromkeys(sizes, width)
     for name, value in widths.items():
         if not isinstance(value, (int, np.integer)) or value < 1:
             raise ValueError(
-                f"The width of feature '{name}' must be a positive integer. Received: `width={width}`"
+                f"The width of feature '{name}' must be a positive integer. "
+                f"Received: `width={width}`"
             )
     widths = {name: int(value) for name, value in widths.items()}
     widths.update({name: widths[owner] for name, owner in shared.items()})
@@ -359,7 +366,7 @@ def _split_like(rows, ids, width):
     else:
         ends = np.cumsum([ops.size(x) for x in ids.values()])
         parts = ops.split(rows, ends[:-1])
-    return {name: ops.reshape(x, shape) for name, x, shape in zip(ids, parts, shapes)}
+    return {name: ops.reshape(x, shape) for name, x, shape in zip(ids, parts, shapes, strict=True)}
 
 
 def _validate(ids, sizes):
@@ -401,12 +408,9 @@ def _validate_in_graph(ids, sizes):
 
 
 def _highest(ids):
-    """The highest id as `uint64`, a negative one being higher than any."""
+    """The highest id as `uint64`, read as unsigned so that a negative one is higher than any."""
     unsigned = {1: tf.uint8, 2: tf.uint16, 4: tf.uint32, 8: tf.uint64}[ids.dtype.size]
-    if ids.dtype.is_unsigned:
-        return tf.cast(tf.reduce_max(ids), tf.uint64)
-    low, high = tf.reduce_min(ids), tf.reduce_max(ids)
-    return tf.cast(tf.bitcast(tf.where(low < 0, low, high), unsigned), tf.uint64)
+    return tf.cast(tf.reduce_max(tf.bitcast(ids, unsigned)), tf.uint64)
 
 
 def _write_rows(table, positions, values):

@@ -1,5 +1,8 @@
 """A stack of dense layers."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import keras
 
 from ctr_keras.api_export import export
@@ -11,8 +14,8 @@ class MLP(keras.layers.Layer):
     """Stack of dense layers, each followed by batch normalization, activation and dropout.
 
     For each width in `units`: `x = dropout(activation(batch_norm(x W + b)))`, batch normalization
-    and dropout only where asked for. The last layer is no exception: put a `Dense(1)` after it for a
-    logit.
+    and dropout only where asked for. The last layer is no exception: put a `Dense(1)` after it for
+    a logit.
 
     Args:
         units: Sequence of positive integers, the width of each layer.
@@ -43,15 +46,15 @@ class MLP(keras.layers.Layer):
 
     def __init__(
         self,
-        units,
-        activation="relu",
-        dropout=0.0,
-        batch_norm=False,
-        use_bias=True,
-        kernel_initializer="glorot_uniform",
-        kernel_regularizer=None,
-        seed=None,
-        **kwargs,
+        units: Sequence[int],
+        activation: str | Callable | None = "relu",
+        dropout: float = 0.0,
+        batch_norm: bool = False,
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        kernel_regularizer: Any = None,
+        seed: int | None = None,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.units = check_units(units)
@@ -96,13 +99,13 @@ class MLP(keras.layers.Layer):
 
     def build(self, input_shape):
         shape = tuple(input_shape)
-        for stage, units in zip(self.stages, self.units):
+        for stage, units in zip(self.stages, self.units, strict=True):
             stage[0].build(shape)
             shape = (*shape[:-1], units)
             for layer in stage[1:]:
                 layer.build(shape)
 
-    def call(self, inputs, training=False, mask=None):
+    def call(self, inputs: Any, training: bool = False, mask: Any = None) -> Any:
         x = inputs
         for stage in self.stages:
             for layer in stage:

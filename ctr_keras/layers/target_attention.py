@@ -1,5 +1,8 @@
 """The attention of DIN: how much each past item matters to the target item."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -42,9 +45,9 @@ class TargetAttention(keras.layers.Layer):
 
         [q, k, q - k, q * k] W + b = (q (Wq + Wd) + b) + [k, q * k] [Wk - Wd; Wp]
 
-    whose first term is one a row, not one a position. The kernel is stored whole, `(4 * width, units)`
-    with the blocks in the order `q, k, q - k, q * k`. On TensorFlow masked positions are not
-    computed at all. The statistics of `Dice` never see them on any backend.
+    whose first term is one a row, not one a position. The kernel is stored whole, `(4 * width,
+    units)` with the blocks in the order `q, k, q - k, q * k`. On TensorFlow masked positions are
+    not computed at all. The statistics of `Dice` never see them on any backend.
 
     Args:
         units: Sequence of positive integers, the widths of the scoring network's hidden layers; a
@@ -81,22 +84,25 @@ class TargetAttention(keras.layers.Layer):
 
     def __init__(
         self,
-        units=(80, 40),
-        activation="dice",
-        normalize=None,
-        kernel_initializer="glorot_uniform",
-        **kwargs,
+        units: Sequence[int] = (80, 40),
+        activation: str | Callable | None = "dice",
+        normalize: str | None = None,
+        kernel_initializer: Any = "glorot_uniform",
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        if normalize not in (None, False, "softmax"):
+        if normalize not in (None, "softmax"):
             raise ValueError(
                 f'`normalize` must be None or "softmax". Received: `normalize={normalize}`'
             )
         self.units = check_units(units)
         self.activation = get_activation(activation)
-        self.normalize = normalize or None
+        self.normalize = normalize
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.supports_masking = True
+        if keras.backend.backend() == "tensorflow":
+            # How many positions are unmasked is known only at run time, which XLA cannot compile.
+            self.supports_jit = False
         dtype = self.dtype_policy
         self.first_activation = make_activation(self.activation, dtype, "first_activation")
         self.hidden = None
@@ -118,7 +124,12 @@ class TargetAttention(keras.layers.Layer):
 
     def build(self, query_shape, keys_shape, mask_shape=None):
         width = query_shape[-1]
-        if len(query_shape) != 2 or len(keys_shape) != 3 or width is None or keys_shape[-1] != width:
+        if (
+            len(query_shape) != 2
+            or len(keys_shape) != 3
+            or width is None
+            or keys_shape[-1] != width
+        ):
             raise ValueError(
                 "`query` must have shape (batch, width) and `keys` (batch, length, width). "
                 f"Received: `query.shape={tuple(query_shape)}`, `keys.shape={tuple(keys_shape)}`"
@@ -133,8 +144,15 @@ class TargetAttention(keras.layers.Layer):
             self.hidden.build((None, first))
         self.score.build((None, self.units[-1]))
 
-    def call(self, query, keys, mask=None, return_attention_scores=False, training=False):
-        mask = self._keys_mask(mask, keys)
+    def call(
+        self,
+        query: Any,
+        keys: Any,
+        mask: Any = None,
+        return_attention_scores: bool = False,
+        training: bool = False,
+    ) -> Any:
+        mask = self._check_mask(mask, keys)
         if keras.backend.backend() == "tensorflow" and mask is not None:
             scores = self._score_unmasked(query, keys, mask, training)
         else:
@@ -143,10 +161,7 @@ class TargetAttention(keras.layers.Layer):
         outputs = ops.squeeze(ops.matmul(weights[:, None, :], keys), axis=1)
         return (outputs, weights) if return_attention_scores else outputs
 
-    def _keys_mask(self, mask, keys):
-        """The mask of the keys, given as such or gathered by Keras from both inputs."""
-        if isinstance(mask, (list, tuple)):
-            mask = mask[1]
+    def _check_mask(self, mask, keys):
         if mask is None:
             return None
         if len(mask.shape) != 2:
@@ -175,12 +190,12 @@ class TargetAttention(keras.layers.Layer):
         batch, length = ops.shape(mask)
         positions, slots = index_unpadded(tf.reshape(mask, (-1,)))
         k = take_unpadded(tf.reshape(keys, (-1, keys.shape[-1])), positions, slots)
-        q = repeat_rows(query, positions // length)
+        rows = positions // length
         of_query, of_keys = self._factored_kernel()
-        # The query's part as 16 more columns of one product: adding a gathered `(count, units)`
-        # would cost more than those.
-        x = tf.matmul(tf.concat([q, k, q * k], axis=-1), tf.concat([of_query, of_keys], axis=0))
-        scores = self._score_hidden(tf.nn.bias_add(x, self.bias), None, training)
+        per_row = tf.matmul(query, of_query) + self.bias
+        pairs = tf.concat([k, repeat_rows(query, rows) * k], axis=-1)
+        x = tf.matmul(pairs, of_keys) + repeat_rows(per_row, rows)
+        scores = self._score_hidden(x, None, training)
         return tf.reshape(put_unpadded(scores, positions, slots), (batch, length))
 
     def _score_hidden(self, x, mask, training):
@@ -213,7 +228,7 @@ class TargetAttention(keras.layers.Layer):
         return (query_shape[0], keys_shape[-1])
 
     def compute_mask(self, *args, **kwargs):
-        return None
+        return None  # The masked axis is gone.
 
     def get_config(self):
         return {

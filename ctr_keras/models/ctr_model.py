@@ -34,7 +34,8 @@ class CTRModel(keras.Model):
         logit: Tensor `(batch, 1)`.
         tensors: Dict of further tensors of the graph, for auxiliary losses.
         auxiliary_weights: Dict of auxiliary loss name -> weight.
-        **kwargs: `name` and `trainable` of `keras.Model`.
+        name: Name of the model.
+        trainable: Whether training changes its weights.
 
     Call arguments:
         inputs: Dict of tensors as `ck.data.read` yields them; keys that are no input are ignored.
@@ -50,11 +51,12 @@ class CTRModel(keras.Model):
         logit: KerasTensor,
         tensors: dict[str, KerasTensor] | None = None,
         auxiliary_weights: dict[str, float] | None = None,
-        **kwargs: Any,
+        name: str | None = None,
+        trainable: bool = True,
     ):
         # Under mixed precision the sigmoid still works in float32.
         activation = keras.layers.Activation("sigmoid", dtype="float32", name="probability")
-        super().__init__(inputs=inputs, outputs=activation(logit), **kwargs)
+        super().__init__(inputs, activation(logit), name=name, trainable=trainable)
         self.schema = schema
         self.tensors = {"logit": logit, **(tensors or {})}
         self.auxiliary_weights = dict(auxiliary_weights or {})

@@ -57,7 +57,8 @@ def scaled(schema: Schema, inputs: dict[str, KerasTensor]) -> dict[str, KerasTen
     values = dict(inputs)
     for feature in schema.inputs:
         if feature.kind == "number":
-            scale = keras.layers.BatchNormalization(name=f"{feature.name}_scale")
+            # Numbers come in any unit, and one epoch has to be enough to learn it.
+            scale = keras.layers.BatchNormalization(momentum=0.9, name=f"{feature.name}_scale")
             values[feature.name] = scale(ops.expand_dims(inputs[feature.name], -1))
     return values
 

@@ -1,5 +1,7 @@
 """Adam that touches only the rows that a batch looked up."""
 
+from typing import Any
+
 import keras
 
 from ctr_keras.api_export import export
@@ -13,8 +15,9 @@ if keras.backend.backend() == "tensorflow":
 class LazyAdam(SparseRows, keras.optimizers.Adam):
     """Adam whose step costs the rows a batch touches, not the table.
 
-    A gradient that comes as `tf.IndexedSlices` (embedding tables) is first merged, so that an id that
-    occurs several times counts once with the sum of its gradients `g`. Then for each touched row
+    A gradient that comes as `tf.IndexedSlices` (embedding tables) is first merged, so that an id
+    that occurs several times counts once with the sum of its gradients `g`. Then for each touched
+    row
 
         m <- m + (1 - beta_1) (g - m)
         v <- v + (1 - beta_2) (g^2 - v)
@@ -22,13 +25,15 @@ class LazyAdam(SparseRows, keras.optimizers.Adam):
 
     with `t` the step of the optimizer, and rows that are not touched keep `w`, `m` and `v`. That is
     Adam wherever a row is touched each step, and differs from it where a row rests: its moments do
-    not decay meanwhile. Variables with a dense gradient are updated as `keras.optimizers.Adam` does.
+    not decay meanwhile. Variables with a dense gradient are updated as `keras.optimizers.Adam`
+    does.
 
-    Only on the TensorFlow backend.
+    Only on the TensorFlow backend, and without XLA (`jit_compile=False`, which `compile` chooses by
+    itself where the model has a `FeatureEmbedding`).
 
     Args:
-        learning_rate: Float, `keras.optimizers.schedules.LearningRateSchedule`, or callable. Defaults
-            to `0.001`.
+        learning_rate: Float, `keras.optimizers.schedules.LearningRateSchedule`, or callable.
+            Defaults to `0.001`.
         beta_1: Float, the decay of the first moment. Defaults to `0.9`.
         beta_2: Float, the decay of the second moment. Defaults to `0.999`.
         epsilon: Float, added to the root of the second moment. Defaults to `1e-7`.
@@ -53,17 +58,17 @@ class LazyAdam(SparseRows, keras.optimizers.Adam):
 
     def __init__(
         self,
-        learning_rate=0.001,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-7,
-        weight_decay=None,
-        clipnorm=None,
-        clipvalue=None,
-        global_clipnorm=None,
-        loss_scale_factor=None,
-        name="lazy_adam",
-        **kwargs,
+        learning_rate: Any = 0.001,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-7,
+        weight_decay: float | None = None,
+        clipnorm: float | None = None,
+        clipvalue: float | None = None,
+        global_clipnorm: float | None = None,
+        loss_scale_factor: float | None = None,
+        name: str | None = "lazy_adam",
+        **kwargs: Any,
     ):
         super().__init__(
             learning_rate=learning_rate,
@@ -80,9 +85,7 @@ class LazyAdam(SparseRows, keras.optimizers.Adam):
         )
         self._refuse_dense_options()
         if self.amsgrad:
-            raise ValueError(
-                "`amsgrad` is not supported. " f"Received: `amsgrad={self.amsgrad}`"
-            )
+            raise ValueError(f"`amsgrad` is not supported. Received: `amsgrad={self.amsgrad}`")
 
     def update_step(self, gradient, variable, learning_rate):
         if not isinstance(gradient, tf.IndexedSlices):

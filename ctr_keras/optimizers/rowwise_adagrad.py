@@ -1,5 +1,7 @@
 """Adagrad with one accumulator a table row."""
 
+from typing import Any
+
 import keras
 
 from ctr_keras.api_export import export
@@ -26,8 +28,8 @@ class RowwiseAdagrad(SparseRows, keras.optimizers.Adagrad):
     Only on the TensorFlow backend.
 
     Args:
-        learning_rate: Float, `keras.optimizers.schedules.LearningRateSchedule`, or callable. Defaults
-            to `0.01`.
+        learning_rate: Float, `keras.optimizers.schedules.LearningRateSchedule`, or callable.
+            Defaults to `0.01`.
         initial_accumulator_value: Float, where accumulators start. Defaults to `0.1`.
         epsilon: Float, added to the root of the accumulator. Defaults to `1e-7`.
         weight_decay: Optional float, decoupled weight decay. In tables it decays the touched rows
@@ -47,21 +49,21 @@ class RowwiseAdagrad(SparseRows, keras.optimizers.Adagrad):
     Reference:
 
     - [Duchi et al., 2011](https://www.jmlr.org/papers/volume12/duchi11a/duchi11a.pdf)
-    - [Mudigere et al., 2021](https://arxiv.org/abs/2104.05158), section 4.1.3, for the row-wise form
+    - [Mudigere et al., 2021](https://arxiv.org/abs/2104.05158), for the row-wise form
     """
 
     def __init__(
         self,
-        learning_rate=0.01,
-        initial_accumulator_value=0.1,
-        epsilon=1e-7,
-        weight_decay=None,
-        clipnorm=None,
-        clipvalue=None,
-        global_clipnorm=None,
-        loss_scale_factor=None,
-        name="rowwise_adagrad",
-        **kwargs,
+        learning_rate: Any = 0.01,
+        initial_accumulator_value: float = 0.1,
+        epsilon: float = 1e-7,
+        weight_decay: float | None = None,
+        clipnorm: float | None = None,
+        clipvalue: float | None = None,
+        global_clipnorm: float | None = None,
+        loss_scale_factor: float | None = None,
+        name: str | None = "rowwise_adagrad",
+        **kwargs: Any,
     ):
         super().__init__(
             learning_rate=learning_rate,

@@ -1,4 +1,4 @@
-"""What the optimizers for row tables share: merged rows, clipped as rows, nothing dense by accident."""
+"""What optimizers for row tables share: rows merged, clipped as rows, nothing dense by accident."""
 
 import keras
 
@@ -15,25 +15,29 @@ def merge_rows(gradient):
     Returns:
         `tf.IndexedSlices` with distinct indices, the same dense gradient.
     """
-    rows, place = tf.unique(gradient.indices, out_idx=tf.int64)
-    count = tf.size(place, out_type=tf.int64)
-    # A product with the 0/1 matrix of (row, slice): on a CPU half the time of
+    rows, places = tf.unique(gradient.indices, out_idx=tf.int64)
+    values = _sum_by_place(gradient.values, places, tf.size(rows, out_type=tf.int64))
+    return tf.IndexedSlices(values, rows, gradient.dense_shape)
+
+
+def _sum_by_place(values, places, count):
+    if tf.config.list_physical_devices("GPU") or len(values.shape) != 2:
+        return tf.math.unsorted_segment_sum(values, places, count)
+    # The product with the 0/1 matrix of (place, slice): on a CPU a third of the time of
     # `unsorted_segment_sum`, to the same bits.
-    index = tf.stack([place, tf.range(count)], axis=1)
-    shape = tf.stack([tf.size(rows, out_type=tf.int64), count])
-    ones = tf.ones(tf.expand_dims(count, 0), gradient.values.dtype)
-    values = tf.reshape(gradient.values, (count, -1))
-    merged = tf.sparse.sparse_dense_matmul(tf.SparseTensor(index, ones, shape), values)
-    return tf.IndexedSlices(
-        tf.reshape(merged, (-1, *gradient.values.shape[1:])), rows, gradient.dense_shape
-    )
+    slices = tf.size(places, out_type=tf.int64)
+    index = tf.stack([places, tf.range(slices)], axis=1)
+    ones = tf.ones(tf.expand_dims(slices, 0), values.dtype)
+    matrix = tf.SparseTensor(index, ones, tf.stack([count, slices]))
+    return tf.sparse.sparse_dense_matmul(matrix, values)
 
 
 class SparseRows:
     """Mixin for Keras optimizers: each row of an `IndexedSlices` gradient once, and only those.
 
-    Put it before the Keras optimizer among the bases. `update_step` of the class then receives
-    merged slices through `merged`.
+    Put it before the Keras optimizer among the bases, and let `update_step` call `merge_rows` on a
+    sparse gradient. Merging belongs there and not earlier: between replicas, gradients are joined
+    after clipping and may then hold the same row twice.
     """
 
     def _refuse_dense_options(self):
@@ -68,14 +72,14 @@ class SparseRows:
             self.loss_scale_factor = scale
 
     def _backend_apply_gradients(self, grads, trainable_variables):
-        for gradient, variable in zip(grads, trainable_variables):
+        for gradient, variable in zip(grads, trainable_variables, strict=True):
             if _is_sparse(gradient) and getattr(variable, "constraint", None) is not None:
                 raise ValueError(
                     "A constraint would rewrite a whole table each step and is not supported. "
                     f"Received: `variable={variable.path}`, `constraint={variable.constraint}`"
                 )
         grads = self._clip_gradients(grads)
-        dense = [v for g, v in zip(grads, trainable_variables) if not _is_sparse(g)]
+        dense = [v for g, v in zip(grads, trainable_variables, strict=True) if not _is_sparse(g)]
         self._apply_weight_decay(dense)
         self._backend_update_step(grads, trainable_variables, self.learning_rate)
 
@@ -86,7 +90,7 @@ class SparseRows:
         grads = [merge_rows(g) if _is_sparse(g) else g for g in grads]
         values = [g.values if _is_sparse(g) else g for g in grads]
         clipped = super()._clip_gradients(values)
-        return [_with_values(g, x) for g, x in zip(grads, clipped)]
+        return [_with_values(g, x) for g, x in zip(grads, clipped, strict=True)]
 
     def _row_decay(self, variable, learning_rate):
         """The share of each touched row that decoupled weight decay takes, or `None`."""

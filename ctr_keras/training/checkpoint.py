@@ -61,7 +61,10 @@ class Checkpoint(keras.callbacks.Callback):
                 f"there {state['key'].get(changed[0])!r}"
             )
         self.history = state["history"]
-        return keras.models.load_model(self.folder / state["checkpoint"])
+        model = keras.models.load_model(self.folder / state["checkpoint"])
+        for variable, value in zip(_random_states(model), state["random_states"], strict=True):
+            variable.assign(value)
+        return model
 
     def discard(self) -> None:
         """Forget an earlier training; whatever else lies in the folder stays."""
@@ -87,7 +90,12 @@ class Checkpoint(keras.callbacks.Callback):
         self._save(self.folder / name)
         if self.best_epoch == len(self.history) - 1:
             self._save(self.best_file)
-        state = {"key": self.key, "checkpoint": name, "history": self.history}
+        state = {
+            "key": self.key,
+            "checkpoint": name,
+            "history": self.history,
+            "random_states": [v.numpy().tolist() for v in _random_states(self.model)],
+        }
         files.write_atomic(self.folder / _STATE_FILE, json.dumps(state, indent=1).encode())
         for old in self.folder.glob("checkpoint-*.keras"):
             if old.name != name:
@@ -101,3 +109,8 @@ class Checkpoint(keras.callbacks.Callback):
         files.sync(temporary)
         temporary.replace(path)
         files.sync(path.parent)
+
+
+def _random_states(model: keras.Model) -> list:
+    """The states of dropout and the like, which Keras leaves out of its files."""
+    return [v for v in model.variables if v.path.endswith("seed_generator_state")]

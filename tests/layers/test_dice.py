@@ -12,7 +12,7 @@ tensorflow_only = pytest.mark.skipif(BACKEND != "tensorflow", reason="the Tensor
 
 
 def dice(x, mean, variance, alpha, epsilon=1e-8):
-    """Section 5.3 of the paper."""
+    """Section 5.2 of the paper."""
     p = 1 / (1 + np.exp(-(x - mean) / np.sqrt(variance + epsilon)))
     return p * x + (1 - p) * alpha * x
 
@@ -67,7 +67,7 @@ def test_masked_statistics_are_those_of_the_unmasked_rows():
     out = layer(x, training=True, mask=mask)
     expected = flat(x[mask], training=True)
     np.testing.assert_allclose(np.asarray(out)[mask], expected, rtol=1e-5, atol=1e-5)
-    for a, b in zip(layer.get_weights(), flat.get_weights()):
+    for a, b in zip(layer.get_weights(), flat.get_weights(), strict=False):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
@@ -78,7 +78,7 @@ def test_a_batch_without_valid_rows_leaves_numbers(mask):
     layer(np.ones((1, 3, 4), "float32"))
     before = layer.get_weights()
     assert np.all(np.isfinite(layer(x, training=True, mask=mask)))
-    for a, b in zip(layer.get_weights(), before):
+    for a, b in zip(layer.get_weights(), before, strict=False):
         np.testing.assert_array_equal(a, b)
 
 

@@ -33,5 +33,7 @@ def test_half_precision_does_not_subtract_in_half():
 
 
 def test_refuses_other_ranks():
-    with pytest.raises(ValueError, match=r"\(batch, fields, width\).*Received: `input_shape=\(2, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"\(batch, fields, width\).*Received: `input_shape=\(2, 3\)"
+    ):
         FactorizationMachine()(np.ones((2, 3), "float32"))

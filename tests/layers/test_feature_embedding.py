@@ -100,7 +100,9 @@ def test_assign_rows():
 
 def test_bad_rows():
     layer = build()
-    with pytest.raises(ValueError, match=r"`ids` of feature 'item' must lie in \[1, 5\).*`ids=\[0\]`"):
+    with pytest.raises(
+        ValueError, match=r"`ids` of feature 'item' must lie in \[1, 5\).*`ids=\[0\]`"
+    ):
         layer.assign_rows("item", np.ones((1, 4)), ids=[0])
     with pytest.raises(ValueError, match=r"shape \(5, 4\)\. Received: `values.shape=\(4, 4\)`"):
         layer.assign_rows("item", np.ones((4, 4)))

@@ -66,7 +66,10 @@ def test_regularizer_adds_a_loss_a_kernel():
     [
         ({"units": []}, r"`units` must be .*Received: `units=\[\]`"),
         ({"units": [3, 0]}, r"positive integers"),
-        ({"units": [3], "dropout": 1.0}, r"`dropout` must be in \[0, 1\)\. Received: `dropout=1.0`"),
+        (
+            {"units": [3], "dropout": 1.0},
+            r"`dropout` must be in \[0, 1\)\. Received: `dropout=1.0`",
+        ),
         ({"units": [3], "activation": "nope"}, "nope"),
     ],
 )

@@ -26,13 +26,13 @@ def attention(layer, query, keys, mask, normalize=None):
     kernels = [weights["kernel"], weights["hidden/dense_0/kernel"], weights["score/kernel"]]
     biases = [weights["bias"], weights["hidden/dense_0/bias"], weights["score/bias"]]
     out, scores = np.zeros((len(query), D)), np.full(mask.shape, -np.inf)
-    for b, l in zip(*np.nonzero(mask)):
-        q, k = query[b], keys[b, l]
+    for b, i in zip(*np.nonzero(mask), strict=True):
+        q, k = query[b], keys[b, i]
         x = np.concatenate([q, k, q - k, q * k])
-        for kernel, bias in zip(kernels[:-1], biases[:-1]):
+        for kernel, bias in zip(kernels[:-1], biases[:-1], strict=False):
             x = x @ kernel + bias
             x = x * sigmoid(x)
-        scores[b, l] = (x @ kernels[-1] + biases[-1])[0]
+        scores[b, i] = (x @ kernels[-1] + biases[-1])[0]
     for b in np.flatnonzero(mask.any(1)):
         w = np.where(mask[b], scores[b], 0)
         if normalize:
@@ -104,9 +104,7 @@ def test_empty_histories_give_zeros(normalize, training):
 def test_any_batch_and_length_after_the_first_call():
     layer = TargetAttention([6, 3])
     full = np.asarray(layer(QUERY, KEYS, MASK))
-    np.testing.assert_allclose(
-        layer(QUERY[:1], KEYS[:1], MASK[:1]), full[:1], rtol=1e-5, atol=1e-6
-    )
+    np.testing.assert_allclose(layer(QUERY[:1], KEYS[:1], MASK[:1]), full[:1], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(
         layer(QUERY[:1], KEYS[:1, :2], MASK[:1, :2]), full[:1], rtol=1e-5, atol=1e-6
     )
@@ -194,7 +192,9 @@ def test_bad_arguments():
         TargetAttention(normalize="max")
     with pytest.raises(ValueError, match=r"Received: `units=\[0\]`"):
         TargetAttention([0])
-    with pytest.raises(ValueError, match=r"`keys` \(batch, length, width\).*`keys.shape=\(6, 5, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"`keys` \(batch, length, width\).*`keys.shape=\(6, 5, 3\)"
+    ):
         TargetAttention()(QUERY, KEYS[..., :3])
     with pytest.raises(ValueError, match=r"`mask` must have shape \(batch, length\)"):
         TargetAttention()(QUERY, KEYS, MASK[:, :, None])

@@ -73,15 +73,25 @@ def test_bins_are_of_equal_weight():
     assert float(metric.result()) == pytest.approx(expected, abs=1e-6)
 
 
-def test_ties_stay_together_in_any_order():
-    labels = np.array([0, 0, 1, 1, 0, 1, 1, 1])
-    probabilities = np.array([0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.7, 0.7])
-    # The middle of the six rows is in the first half, that of the two in the second.
-    expected = (abs(6 * 0.5 - 3) + abs(2 * 0.7 - 2)) / 8
+@pytest.mark.parametrize(
+    ("probabilities", "gaps"),
+    [
+        # The middle of the six rows is in the first half, that of the two in the second.
+        ([0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.7, 0.7], [6 * 0.5 - 3, 2 * 0.7 - 2]),
+        # The six rows begin in the first half; their middle is in the second.
+        ([0.1, 0.1, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5], [2 * 0.1 - 0, 6 * 0.5 - 5]),
+    ],
+)
+def test_ties_stay_together_in_any_order(probabilities, gaps):
+    labels, probabilities = np.array([0, 0, 1, 1, 0, 1, 1, 1]), np.array(probabilities)
+    expected = sum(map(abs, gaps)) / 8
     for seed in range(3):
         order = np.random.default_rng(seed).permutation(8)
         actual = calibration_error(labels[order], probabilities[order], num_bins=2)
         assert actual == pytest.approx(expected, abs=1e-12)
+        metric = CalibrationError(num_bins=2)
+        metric.update_state(labels[order], probabilities[order])
+        assert float(metric.result()) == pytest.approx(expected, abs=1e-6)
 
 
 def test_one_score_is_one_bin():

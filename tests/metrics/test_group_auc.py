@@ -57,6 +57,14 @@ def test_users_weigh_by_their_impressions():
     assert result.value == pytest.approx((2 * 1.0 + 4 * 0.5) / 6)
 
 
+def test_equal_scores_of_two_users_are_no_tie():
+    labels, scores, groups = [0, 1, 1, 0], [0.1, 0.5, 0.5, 0.9], np.array([1, 1, 2, 2])
+    assert gauc(labels, scores, groups).value == 0.5
+    metric = GAUC(capacity=8)
+    metric.update_state(labels, scores, groups=groups)
+    assert float(metric.result()) == 0.5
+
+
 def test_one_class_users_are_left_out_and_counted():
     result = gauc([1, 0, 1, 1, 0], [0.9, 0.1, 0.2, 0.3, 0.4], [1, 1, 2, 2, 3])
     assert result.value == 1.0

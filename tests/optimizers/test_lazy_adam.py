@@ -29,7 +29,8 @@ class NumpyAdam:
     """Adam of the touched rows, in float64."""
 
     def __init__(self, w, lr, beta_1=0.9, beta_2=0.999, epsilon=1e-7):
-        self.w, self.lr, self.b1, self.b2, self.epsilon = w.astype("float64"), lr, beta_1, beta_2, epsilon
+        self.w, self.lr, self.epsilon = w.astype("float64"), lr, epsilon
+        self.b1, self.b2 = beta_1, beta_2
         self.m, self.v, self.t = np.zeros_like(self.w), np.zeros_like(self.w), 0
 
     def step(self, indices, values):
@@ -59,7 +60,9 @@ def test_merge_few_rows(indices):
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
 @pytest.mark.parametrize("shape", [(5,), (5, 3), (5, 2, 3)])
-def test_merge_any_dtype_and_rank(dtype, shape):
+@pytest.mark.parametrize("gpus", [[], ["GPU:0"]])
+def test_merge_any_dtype_and_rank(dtype, shape, gpus, monkeypatch):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: gpus)
     values = tf.cast(np.arange(np.prod(shape)).reshape(shape), dtype)
     gradient = tf.IndexedSlices(values, tf.constant([1, 0, 1, 1, 0]), (4, *shape[1:]))
     merged = merge_rows(gradient)
@@ -72,12 +75,14 @@ def test_equals_numpy_adam_on_the_touched_rows(traced):
     w, optimizer = table(), LazyAdam(0.01)
     expected = NumpyAdam(w.numpy(), 0.01)
     optimizer.build([w])
-    apply = lambda i, v: optimizer.apply([tf.IndexedSlices(v, i, (ROWS, WIDTH))], [w])
-    if traced:
-        apply = tf.function(apply)
+
+    def apply(indices, values):
+        optimizer.apply([tf.IndexedSlices(values, indices, (ROWS, WIDTH))], [w])
+
+    run = tf.function(apply) if traced else apply
     for step in range(20):
         gradient = slices(some_rows(step), seed=step)
-        apply(gradient.indices, gradient.values)
+        run(gradient.indices, gradient.values)
         expected.step(gradient.indices.numpy(), gradient.values.numpy())
     np.testing.assert_allclose(w.numpy(), expected.w, atol=1e-6)
     np.testing.assert_allclose(optimizer._momentums[0].numpy(), expected.m, atol=1e-6)
@@ -109,7 +114,7 @@ def test_rows_not_touched_keep_everything():
     ],
 )
 def test_equals_adam_where_all_rows_are_touched(kwargs):
-    """A sparse gradient with repeats beside a dense variable, against Keras on the dense gradient."""
+    """A sparse gradient with repeats and a dense one, against Keras on both as dense."""
     ours, theirs = (table(0), table(1)), (table(0), table(1))
     lazy, adam = LazyAdam(0.01, **kwargs), keras.optimizers.Adam(0.01, **kwargs)
     for step in range(5):

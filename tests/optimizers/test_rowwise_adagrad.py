@@ -42,7 +42,8 @@ def test_equals_numpy(dense):
 
 
 @pytest.mark.parametrize(
-    "kwargs", [{}, {"clipnorm": 0.5}, {"clipvalue": 0.2}, {"global_clipnorm": 0.5}, {"weight_decay": 0.1}]
+    "kwargs",
+    [{}, {"clipnorm": 0.5}, {"clipvalue": 0.2}, {"global_clipnorm": 0.5}, {"weight_decay": 0.1}],
 )
 def test_other_variables_are_adagrads(kwargs):
     """Sparse or dense, without the mark each element has its accumulator."""

@@ -1,4 +1,4 @@
-"""How much of the machine other processes use: a benchmark beside a busy neighbour tells nothing."""
+"""How much of the machine other processes use: beside a busy neighbour no timing holds."""
 
 import os
 import pathlib

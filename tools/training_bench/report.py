@@ -120,7 +120,7 @@ def as_text(table: list[Line], reached: list[Target]) -> str:
               "fastest steps", "loss", "peak MB", "disturbed")  # fmt: skip
     cells = [header, *(_cells(line) for line in table)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
-    shown = ["  ".join(c.ljust(w) for c, w in zip(row, widths)).rstrip() for row in cells]
+    shown = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in cells]
     errors = [f"{x.workload} {x.implementation} FAILED: {x.error}" for x in table if x.error]
     verdicts = [f"{t.text}: {t.measured:.2f}x, {'met' if t.met else 'MISSED'}" for t in reached]
     return "\n".join((*shown, "", *dict.fromkeys(errors), *verdicts))

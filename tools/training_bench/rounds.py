@@ -9,8 +9,8 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 
-from training_bench.interference import wait_for_quiet
 from training_bench.implementations import Implementation
+from training_bench.interference import wait_for_quiet
 from training_bench.workload import Workload
 
 QUIET = 0.1  # share of the machine that others may use

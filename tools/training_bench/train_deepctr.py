@@ -1,7 +1,7 @@
 """DeepCTR 0.9.4's own DIN and DeepFM on TensorFlow 2.15 with its Keras 2 Adam.
 
-Variants: `adam`, Keras 2.15's Adam; `legacy`, the fused Adam of Keras before 2.11, which DeepCTR was
-written for. XLA is no variant: it takes three times as long.
+Variants: `adam`, Keras 2.15's Adam; `legacy`, the fused Adam of Keras before 2.11, which DeepCTR
+was written for. XLA is no variant: it takes three times as long.
 """
 
 import keras

@@ -86,7 +86,7 @@ def build(workload, features, labels, variant):
     updates = optimizers(model, variant)
     columns = {name: torch.from_numpy(array).long() for name, array in features.items()}
     inputs = [{name: column[i] for name, column in columns.items()} for i in range(len(labels))]
-    remaining = iter(zip(inputs, torch.from_numpy(labels[..., None])))
+    remaining = iter(zip(inputs, torch.from_numpy(labels[..., None]), strict=True))
 
     def step():
         rows, label = next(remaining)

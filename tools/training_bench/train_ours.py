@@ -1,7 +1,5 @@
 """This package's DIN and DeepFM."""
 
-import importlib.metadata
-
 import keras
 import tensorflow as tf
 

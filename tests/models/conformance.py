@@ -1,0 +1,90 @@
+"""What every model must pass: one helper, called by each model's test."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import ctr_keras as ck
+
+
+def run_model_conformance(build, schema, data, folder):
+    """Fit, any batch size, reload bit for bit, continue alike, config, export, same numbers.
+
+    Args:
+        build: Function from a schema to a model.
+        schema: `small_schema`.
+        data: Folder with rows of it.
+        folder: Empty folder to save in.
+
+    Returns:
+        The trained model.
+    """
+    rows = ck.data.read(data, schema, batch_size=100)
+    model = build(schema)
+    assert isinstance(model, ck.models.CTRModel)
+    model.compile(ck.optimizers.LazyAdam(0.01))
+    history = model.fit(rows, epochs=2, verbose=0, shuffle=False).history
+    assert set(history) >= {"loss", "auc"}
+    assert history["loss"][1] < history["loss"][0]
+
+    features, _ = next(iter(rows))
+    expected = model.predict(features, verbose=0)
+    assert expected.shape == (100, 1) and expected.dtype == np.float32
+    assert ((expected > 0) & (expected < 1)).all()
+    _check_batch_sizes(model, features, expected)
+    _check_reload(model, rows, features, expected, folder)
+    _check_config(build, schema)
+    _check_export(model, data, folder)
+    return model
+
+
+def _check_batch_sizes(model, features, expected):
+    for size in (1, 3):
+        part = {name: x[:size] for name, x in features.items()}
+        np.testing.assert_allclose(model.predict(part, verbose=0), expected[:size], atol=1e-6)
+
+
+def _check_reload(model, rows, features, expected, folder):
+    file = folder / f"{model.name}.keras"
+    model.save(file)
+    loaded = keras.models.load_model(file)
+    np.testing.assert_array_equal(loaded.predict(features, verbose=0), expected)
+    assert loaded.get_config() == model.get_config()
+    # Optimizer state included: both go on alike.
+    after = []
+    for each in (model, loaded):
+        keras.utils.set_random_seed(3)
+        each.fit(rows, epochs=1, verbose=0, shuffle=False)
+        after.append(each.predict(features, verbose=0))
+    np.testing.assert_array_equal(*after)
+
+
+def _check_config(build, schema):
+    model = build(schema)
+    config = model.get_config()
+    again = type(model).from_config(config)
+    assert again.get_config() == config
+    shapes = [[tuple(w.shape) for w in m.weights] for m in (model, again)]
+    assert shapes[0] == shapes[1] and shapes[0]
+    # No state is shared by accident.
+    assert not {id(w) for w in model.weights} & {id(w) for w in again.weights}
+    assert len({w.path for w in model.weights}) == len(model.weights)
+
+
+def _check_export(model, data, folder):
+    rows = ck.data.read(data, model.schema, batch_size=600)
+    features, _ = next(iter(rows))
+    expected = model.predict(features, verbose=0)[:, 0]
+    version = ck.serving.export(model, folder / "saved")
+    signatures = tf.saved_model.load(str(version)).signatures
+    assert set(signatures) == {"serving_default", "serving_examples"}
+    inputs = signatures["serving_default"].structured_input_signature[1]
+    assert set(inputs) == {feature.name for feature in model.schema.inputs}
+    examples = folder / "examples"
+    if not (examples / "manifest.json").exists():
+        from tests.conftest import make_rows
+
+        ck.data.write(examples, model.schema, make_rows(600), layout="row")
+    records = tf.stack(list(tf.data.TFRecordDataset([str(p) for p in examples.glob("part-*")])))
+    got = signatures["serving_examples"](examples=records)["probability"]
+    np.testing.assert_allclose(got, expected, atol=1e-6)

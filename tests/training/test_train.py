@@ -1,0 +1,179 @@
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+import ctr_keras as ck
+from ctr_keras import training
+from tests.conftest import make_rows
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory, small_schema):
+    folder = tmp_path_factory.mktemp("prepared")
+    small_schema.save(folder)
+    for seed, name in enumerate(("train", "valid", "test")):
+        ck.data.write(folder / name, small_schema, make_rows(300, seed), block_rows=64)
+    return folder
+
+
+def config(prepared, out, **kwargs):
+    options = {"embedding_dim": 4, "units": [8], "attention_units": [6, 3], "dropout": 0.3}
+    return training.TrainingConfig(
+        **{"data": str(prepared), "out": str(out), "options": options, "epochs": 4,
+           "batch_size": 50, "seed": 5, **kwargs}
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(prepared, tmp_path_factory):
+    return training.train(config(prepared, tmp_path_factory.mktemp("out")), progress=False)
+
+
+def weights(file):
+    return keras.models.load_model(file).get_weights()
+
+
+def test_history_and_best_model(uninterrupted, prepared):
+    assert len(uninterrupted.history) == 4
+    scores = [logs["val_auc"] for logs in uninterrupted.history]
+    assert uninterrupted.best_epoch == int(np.argmax(scores))
+    model = training.load_model(uninterrupted.model)
+    logs = model.evaluate(
+        ck.data.read(prepared / "valid", model.schema, 50), verbose=0, return_dict=True
+    )
+    assert logs["auc"] == pytest.approx(max(scores), abs=1e-6)
+
+
+def test_killed_training_ends_like_an_uninterrupted_one(uninterrupted, prepared, tmp_path):
+    first = config(prepared, tmp_path)
+    script = (
+        "import os, signal, keras\n"
+        "from ctr_keras import training\n"
+        "from ctr_keras.training import checkpoint\n"
+        "class Kill(checkpoint.Checkpoint):\n"
+        "    def on_train_batch_end(self, batch, logs=None):\n"
+        "        if len(self.history) == 2 and batch == 3:\n"
+        "            os.kill(os.getpid(), signal.SIGKILL)\n"
+        "from ctr_keras.training import train\n"
+        "import sys; sys.modules['ctr_keras.training.train'].Checkpoint = Kill\n"
+        f"training.train(training.TrainingConfig(**{first.__dict__!r}), progress=False)\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script], cwd=pathlib.Path(__file__).parents[2],
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert result.returncode == -signal.SIGKILL, result.stderr
+    assert len(json.loads((tmp_path / "state.json").read_text())["history"]) == 2
+    resumed = training.train(first, progress=False)
+    assert resumed.history == uninterrupted.history
+    assert resumed.best_epoch == uninterrupted.best_epoch
+    for mine, theirs in zip(weights(resumed.model), weights(uninterrupted.model), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_finished_training_is_not_repeated(prepared, tmp_path):
+    once = training.train(config(prepared, tmp_path, epochs=1), progress=False)
+    again = training.train(config(prepared, tmp_path, epochs=1), progress=False)
+    assert again == once
+    more = training.train(config(prepared, tmp_path, epochs=2), progress=False)
+    assert len(more.history) == 2 and more.history[0] == once.history[0]
+
+
+def test_patience_ends_training(prepared, tmp_path):
+    # A learning rate of zero never gets better than its first epoch.
+    settings = config(prepared, tmp_path, epochs=9, patience=2, learning_rate=0.0)
+    assert len(training.train(settings, progress=False).history) == 3
+    assert len(training.train(settings, progress=False).history) == 3
+
+
+def test_other_settings_are_refused_until_restart(prepared, tmp_path):
+    training.train(config(prepared, tmp_path, epochs=1), progress=False)
+    (tmp_path / "mine.txt").write_text("kept")
+    other = config(prepared, tmp_path, epochs=1, batch_size=60)
+    with pytest.raises(ValueError, match="another batch_size.*--restart.*batch_size=60"):
+        training.train(other, progress=False)
+    training.train(other, restart=True, progress=False)
+    assert (tmp_path / "mine.txt").read_text() == "kept"
+
+
+def test_changed_vocabulary_is_refused(prepared, small_schema, tmp_path):
+    training.train(config(prepared, tmp_path / "out", epochs=1), progress=False)
+    data = tmp_path / "data"
+    words = ck.Vocabulary.write(tmp_path / "v.txt", [f"i{n}" for n in range(39)])
+    features = [
+        ck.Feature("item_id", "item", vocabulary=words, dtype="string") if f.name == "item_id" else f
+        for f in small_schema
+    ]
+    schema = ck.Schema(features).save(data)
+    for name in ("train", "valid"):
+        ck.data.write(data / name, schema, make_rows(60))
+    with pytest.raises(ValueError, match="another schema"):
+        training.train(config(data, tmp_path / "out", epochs=2), progress=False)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"model": "Dinn"}, "one of .*DIN.*model='Dinn'"),
+        ({"options": {"width": 3}}, "does not take these options.*width"),
+        ({"epochs": 0}, "epochs=0"),
+        ({"data": "nowhere"}, "No schema there"),
+    ],
+)
+def test_bad_settings(prepared, tmp_path, kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        training.train(config(prepared, tmp_path, **kwargs), progress=False)
+
+
+def test_progress_goes_to_stderr(prepared, tmp_path, capsys):
+    training.train(config(prepared, tmp_path, epochs=1))
+    captured = capsys.readouterr()
+    assert "epoch 1/1" in captured.err and "val_auc" in captured.err
+    assert captured.out == ""
+
+
+def test_evaluation_is_that_of_scikit_learn(uninterrupted, prepared):
+    from sklearn.metrics import log_loss, roc_auc_score
+
+    model = training.load_model(uninterrupted.model)
+    result = training.evaluate(model, prepared / "test", batch_size=64)
+    batches = list(ck.data.read(prepared / "test", model.schema, 64))
+    label = np.concatenate([y for _, y in batches])
+    score = np.concatenate([model.predict_on_batch(x)[:, 0] for x, _ in batches])
+    assert result.rows == 300
+    assert result.auc == pytest.approx(roc_auc_score(label, score), abs=1e-6)
+    assert result.log_loss == pytest.approx(log_loss(label, score.astype(float)), abs=1e-6)
+    assert result.calibration_ratio == pytest.approx(score.sum() / label.sum(), abs=1e-5)
+    assert 0 < result.gauc < 1 and 0 < result.gauc_row_share <= 1
+    assert f"{result.auc:.4f}" in result.to_text()
+
+
+def test_foreign_model_files_are_named(tmp_path, prepared):
+    with pytest.raises(ValueError, match="nothing.keras"):
+        training.evaluate(tmp_path / "nothing.keras", prepared / "test")
+    (tmp_path / "broken.keras").write_bytes(b"no archive")
+    with pytest.raises(ValueError, match="broken.keras"):
+        training.evaluate(tmp_path / "broken.keras", prepared / "test")
+    other = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    other.save(tmp_path / "other.keras")
+    with pytest.raises(ValueError, match="no model of ctr_keras"):
+        training.evaluate(tmp_path / "other.keras", prepared / "test")
+
+
+def test_model_of_another_schema_is_refused(uninterrupted, tmp_path):
+    schema = ck.Schema(
+        [
+            ck.Feature("id", "item", vocabulary=ck.Vocabulary.of_size(9)),
+            ck.Feature("label", "label", kind="number"),
+        ]
+    )
+    ck.data.write(tmp_path, schema, {"id": [1], "label": [0]})
+    with pytest.raises(ValueError, match="no column 'user_id'"):
+        training.evaluate(uninterrupted.model, tmp_path)
