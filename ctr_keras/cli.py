@@ -5,15 +5,11 @@ command itself was wrong.
 """
 
 import json
-import os
 import pathlib
 import sys
 from typing import Annotated, Any, NoReturn
 
-# TensorFlow reads this at import: its start-up messages would bury ours.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
-import typer  # noqa: E402
+import typer
 
 app = typer.Typer(
     name="ctr-keras",

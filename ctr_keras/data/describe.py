@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from ctr_keras.data import layouts
-from ctr_keras.data.columns import Column, Columns, Ragged, num_rows, padding_value
+from ctr_keras.data.columns import Column, Columns, Ragged, num_rows
 from ctr_keras.data.manifest import MANIFEST_FILE, Manifest
 from ctr_keras.data.split import SPLITS
 from ctr_keras.schema import Feature, Schema
@@ -249,7 +249,7 @@ class _Total:
 
     def __init__(self, schema: Schema, feature: Feature):
         self.feature = feature
-        self.missing = padding_value(schema, feature)
+        self.missing = schema.padding(feature.name)
         self.counts: collections.Counter = collections.Counter()
         self.rows = self.covered = self.values = 0
         self.sum = 0.0

@@ -13,7 +13,6 @@ from ctr_keras.schema import Schema
 
 _CHUNK_ROWS = 4096
 _OPEN_SHARDS = 8
-_SHUFFLED_CHUNKS = 32
 
 
 def read(
@@ -24,7 +23,7 @@ def read(
     shuffle: bool = False,
     seed: int = 0,
     epoch: int = 0,
-    shuffle_rows: int = 65_536,
+    shuffle_rows: int = 131_072,
     drop_remainder: bool = False,
     shard: tuple[int, int] | None = None,
     verify: bool = True,
@@ -32,8 +31,8 @@ def read(
     """A `tf.data.Dataset` of `(features, label)` batches.
 
     Ids are looked up or hashed, histories padded: a batch is what the model takes. With
-    `shuffle`, files are visited in random order, blocks are shuffled across files and rows
-    within a window of `shuffle_rows`. The order depends on `seed` and the number of the epoch
+    `shuffle`, files are visited in random order, several at a time, and rows are shuffled within
+    a window of `shuffle_rows`. The order depends on `seed` and the number of the epoch
     alone: it is another one each time the data set is iterated, and the same one in each run.
 
     Args:
@@ -112,9 +111,8 @@ def _chunk_reader(folder: pathlib.Path, manifest: Manifest, part: _Part, schema:
         return records if manifest.layout == "block" else records.batch(_CHUNK_ROWS)
 
     def chunks(seed: tf.Tensor | None) -> tf.data.Dataset:
-        shards = tf.data.Dataset.from_tensor_slices(files)
-        if seed is not None:
-            shards = shards.shuffle(len(files), seed=seed, reshuffle_each_iteration=False)
+        # `Dataset.shuffle` would depend on the global seed too.
+        shards = tf.data.Dataset.from_tensor_slices(files if seed is None else _mix(files, seed))
         if part.every > 1:
             dataset = in_chunks(shards.flat_map(_records).shard(part.every, part.index))
         else:
@@ -122,8 +120,6 @@ def _chunk_reader(folder: pathlib.Path, manifest: Manifest, part: _Part, schema:
                 lambda file: in_chunks(_records(file)),
                 cycle_length=1 if seed is None else _OPEN_SHARDS,
             )
-        if seed is not None:
-            dataset = dataset.shuffle(_SHUFFLED_CHUNKS, seed=seed, reshuffle_each_iteration=False)
         return dataset.map(encode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
     return chunks
@@ -151,12 +147,14 @@ def _permuted(windows: tf.data.Dataset, seed: tf.Tensor) -> tf.data.Dataset:
     """Shuffle the rows of each window."""
 
     def permute(number, batch):
-        rows = tf.shape(tf.nest.flatten(batch)[0])[0]
-        seeds = tf.stack([seed, number])
-        order = tf.random.experimental.stateless_shuffle(tf.range(rows), seeds)
+        order = _mix(tf.range(tf.shape(tf.nest.flatten(batch)[0])[0]), seed, number)
         return tf.nest.map_structure(lambda column: tf.gather(column, order), batch)
 
     return windows.enumerate().map(permute, num_parallel_calls=1)
+
+
+def _mix(values, seed: tf.Tensor, number: int | tf.Tensor = -1) -> tf.Tensor:
+    return tf.random.experimental.stateless_shuffle(values, tf.stack([seed, number]))
 
 
 def _epoch_seed(seed: int, epoch: tf.Tensor) -> tf.Tensor:

@@ -92,13 +92,16 @@ class CTRModel(keras.Model):
         Args:
             optimizer: Defaults to `ck.optimizers.LazyAdam()`.
             loss: Of the probability. Defaults to binary cross entropy.
-            metrics: Defaults to AUC. A metric with an attribute `group`, such as
-                `ck.metrics.GAUC`, is given that feature of the batch as `groups`.
+            metrics: Defaults to AUC. `"AUC"` means `ck.metrics.AUC`, which unlike Keras' is exact
+                for rare clicks. A metric with an attribute `group`, such as `ck.metrics.GAUC`, is
+                given that feature of the batch as `groups`, in evaluation only: it keeps every
+                row it is shown.
             jit_compile: XLA turns the sparse gradients of embedding tables dense, so the default
                 is `False`.
             **kwargs: What else `keras.Model.compile` takes.
         """
-        metrics = [ctr_metrics.AUC(name="auc")] if metrics is None else metrics
+        metrics = ["AUC"] if metrics is None else metrics
+        metrics = [ctr_metrics.AUC(name="auc") if m in ("AUC", "auc") else m for m in metrics]
         grouped = [metric for metric in metrics if hasattr(metric, "group")]
         for metric in grouped:
             if metric.group not in self.schema:
@@ -135,7 +138,9 @@ class CTRModel(keras.Model):
         self._loss_tracker.update_state(loss, sample_weight=rows)
         for tracker in self._loss_trackers:
             tracker.update_state(losses[tracker.name], sample_weight=rows)
-        return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+        logs = super().compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+        grouped = {metric.name for metric in self._grouped.metrics}
+        return {name: value for name, value in logs.items() if name not in grouped}
 
     def _forward(self, x, y, sample_weight):
         """Probability, total loss, and its named parts, in training."""

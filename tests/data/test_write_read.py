@@ -116,6 +116,14 @@ def test_seed_and_epoch_decide_the_order(numbered, numbered_schema):
     assert epochs[2] == order(seed=1, epoch=2)
 
 
+@pytest.mark.parametrize("global_seed", [0, 3])
+def test_global_seed_does_not_matter(numbered, numbered_schema, global_seed):
+    options = {"batch_size": 64, "shuffle": True, "seed": 1, "shuffle_rows": 128}
+    expected = ids_in_order(numbered, numbered_schema, **options)
+    ck.set_seed(global_seed)
+    assert ids_in_order(numbered, numbered_schema, **options) == expected
+
+
 @pytest.mark.parametrize("count", [1, 3, 8, 11])
 @pytest.mark.parametrize("shuffle", [False, True])
 def test_workers_share_the_rows(numbered, numbered_schema, count, shuffle):

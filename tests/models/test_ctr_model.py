@@ -93,8 +93,9 @@ def test_defaults(small_schema):
 def test_group_metric_in_fit_is_the_plain_function(small_schema, small_data):
     rows = ck.data.read(small_data, small_schema, 64)
     model = compiled(small_schema, metrics=["AUC", ck.metrics.GAUC(group="group")])
-    model.fit(rows, epochs=2, verbose=0, shuffle=False)
+    history = model.fit(rows, validation_data=rows, epochs=2, verbose=0, shuffle=False).history
     logs = model.evaluate(rows, verbose=0, return_dict=True)
+    assert "gauc" not in history and history["val_gauc"][-1] == logs["gauc"]
     batches = list(rows)
     scores = np.concatenate([model.predict_on_batch(x)[:, 0] for x, _ in batches])
     labels = np.concatenate([y for _, y in batches])
@@ -108,7 +109,7 @@ def test_group_metric_survives_saving_and_compiling_again(small_schema, small_da
     model.save(tmp_path / "m.keras")
     loaded = keras.models.load_model(tmp_path / "m.keras")
     for each in (model, loaded):
-        assert set(each.evaluate(rows, verbose=0, return_dict=True)) == {"loss", "AUC", "gauc"}
+        assert set(each.evaluate(rows, verbose=0, return_dict=True)) == {"loss", "auc", "gauc"}
     model.compile(metrics=[])
     assert set(model.evaluate(rows, verbose=0, return_dict=True)) == {"loss"}
 
@@ -142,7 +143,7 @@ def test_callbacks(small_schema, small_data, tmp_path):
             keras.callbacks.EarlyStopping("val_loss", patience=9, restore_best_weights=True),
             keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(logs)),
             keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate * 0.5),
-            keras.callbacks.ModelCheckpoint(tmp_path / "{epoch}.keras", monitor="val_auc"),
+            keras.callbacks.ModelCheckpoint(tmp_path / "{epoch}.keras", monitor="val_auc", mode="max"),
             keras.callbacks.ReduceLROnPlateau("val_loss", patience=9),
             keras.callbacks.TensorBoard(tmp_path / "board", histogram_freq=1),
             keras.callbacks.TerminateOnNaN(),

@@ -14,6 +14,9 @@ from training_bench.interference import wait_for_quiet
 from training_bench.workload import Workload
 
 QUIET = 0.1  # share of the machine that others may use
+# Temporaries as large as a table else go back to the kernel in every step, and fetching them again
+# costs PyTorch a third of its time at a million ids. It is the same for all.
+KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 34)}
 TOOLS = pathlib.Path(__file__).resolve().parent.parent
 
 
@@ -105,7 +108,7 @@ def _run(
 def _environment() -> dict[str, str]:
     paths = os.pathsep.join((str(TOOLS), str(TOOLS.parent)))
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": ""}
-    return {**os.environ, **quiet, "PYTHONPATH": paths}
+    return {**os.environ, **quiet, **KEEP_MEMORY, "PYTHONPATH": paths}
 
 
 def _failure(done: subprocess.CompletedProcess) -> str:
