@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from ctr_keras.data import layouts
 from ctr_keras.data.columns import Column, Columns, Ragged, num_rows
+from ctr_keras.data.entities import key_feature
 from ctr_keras.data.manifest import MANIFEST_FILE, Manifest
 from ctr_keras.data.split import SPLITS
 from ctr_keras.schema import Feature, Schema
@@ -214,7 +215,7 @@ def describe(path: str | os.PathLike, schema: Schema | None = None) -> Descripti
         splits=splits,
         features=tuple(totals[f.name].coverage(_vocabulary(schema, f)) for f in stored),
         users=_frequencies(totals, _user_feature(stored)),
-        items=_frequencies(totals, _item_feature(stored)),
+        items=_frequencies(totals, key_feature(stored, "item")),
     )
 
 
@@ -234,7 +235,8 @@ def plot(description: Description, file: str | os.PathLike) -> None:
             rank = np.arange(1, found.distinct + 1)
             tail.loglog(rank, found.counts, label=f"{found.distinct:,} {name}")
     tail.set(xlabel="rank by number of rows", ylabel="rows", title="Long tail")
-    tail.legend()
+    if tail.lines:
+        tail.legend()
     tail.grid(alpha=0.3)
     names = list(description.splits)
     rates = [100 * (description.splits[name].click_rate or 0) for name in names]
@@ -360,15 +362,8 @@ def _vocabulary(schema: Schema | None, feature: Feature) -> set | None:
 
 
 def _user_feature(schema: Schema) -> str | None:
-    ids = [f for f in schema.by_role("user") if f.kind == "id" and not f.is_sequence]
-    return next((f.name for f in (*schema.by_role("group"), *ids)), None)
-
-
-def _item_feature(schema: Schema) -> str | None:
-    """The target that histories share, else the first id of the item."""
-    ids = [f.name for f in schema.by_role("item") if f.kind == "id" and not f.is_sequence]
-    shared = [f.shares for f in schema.by_role("history") if f.shares in ids]
-    return next(iter((*shared, *ids)), None)
+    # The group holds the user itself, also where the model's user id is hashed.
+    return next((f.name for f in schema.by_role("group")), key_feature(schema, "user"))
 
 
 def _frequencies(totals: dict[str, _Total], name: str | None) -> Frequencies | None:

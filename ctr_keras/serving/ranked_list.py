@@ -32,6 +32,8 @@ class RankedList:
         return {"user": self.user, "items": items}
 
     def to_text(self) -> str:
+        if self.table.empty:
+            return f"no item is left that is not in the history of user {self.user}"
         shown = "title" if "title" in self.table else self.item_key
         lines = [f"the best for user {self.user}"]
         for rank, row in enumerate(self.table.to_dict("records"), start=1):

@@ -1,0 +1,259 @@
+"""CSV and Parquet files as checked columns, in batches: memory does not grow with the file."""
+
+import gzip
+import os
+import pathlib
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet
+
+from ctr_keras.data.columns import Column, Columns, Ragged, canonical
+from ctr_keras.schema import Feature, Schema
+
+BATCH_ROWS = 32_768
+_GROUP_PREFIX = "group_"
+_PARQUET = (".parquet", ".pq")
+
+
+def table_files(path: str | os.PathLike) -> list[pathlib.Path]:
+    """The CSV or Parquet files that `path` names: one, or all of a folder in order of name.
+
+    Raises:
+        ValueError: there is none, or a folder holds both kinds.
+    """
+    path = pathlib.Path(path)
+    if path.is_file():
+        return [path]
+    found = [p for p in sorted(path.rglob("*")) if is_parquet(p) or _is_csv(p)]
+    if not found:
+        raise ValueError(f"There is no CSV or Parquet file. Received: `path={str(path)!r}`")
+    if len({is_parquet(p) for p in found}) > 1:
+        raise ValueError(
+            f"The folder holds CSV and Parquet files: name one kind. Received: `path={str(path)!r}`"
+        )
+    return found
+
+
+def is_parquet(path: pathlib.Path) -> bool:
+    return path.suffix in _PARQUET
+
+
+def _is_csv(path: pathlib.Path) -> bool:
+    return path.name.removesuffix(".gz").endswith((".csv", ".tsv", ".txt"))
+
+
+def delimiter_of(path: pathlib.Path) -> str:
+    """What separates the columns of a CSV: the most frequent candidate in its header."""
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rb") as file:
+        header = file.readline().decode("utf-8", "replace")
+    return max(",\t;|", key=header.count)
+
+
+def column_names(path: pathlib.Path) -> list[str]:
+    """The columns of a file.
+
+    Raises:
+        ValueError: the file is empty or no table, or names a column twice.
+    """
+    try:
+        if is_parquet(path):
+            names = pyarrow.parquet.read_schema(path).names
+        else:
+            names = _open_csv(path).schema.names
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{path}: column {name!r} appears twice")
+    return names
+
+
+def read_tables(
+    paths: list[pathlib.Path], schema: Schema, list_separator: str = "|"
+) -> Iterator[Columns]:
+    """Read files as the schema wants them.
+
+    Args:
+        paths: CSV files with a header, or Parquet files.
+        schema: What a row is. A group feature `group_x` that is no column takes the values of
+            column `x`.
+        list_separator: What separates the values of a list in a CSV column.
+
+    Yields:
+        Up to `BATCH_ROWS` rows: by feature name an array or a `Ragged`, of the schema's types.
+
+    Raises:
+        ValueError: names the file, the column and the row (from 0, the header left aside) at
+            fault.
+    """
+    for path in paths:
+        sources = _sources(path, schema)
+        first_row = 0
+        for batch in _batches(path, list(dict.fromkeys(sources.values()))):
+            try:
+                columns = {
+                    feature.name: _column(
+                        schema, feature, batch[sources[feature.name]], list_separator, first_row
+                    )
+                    for feature in schema
+                }
+                yield canonical(schema, columns, first_row)
+            except ValueError as error:
+                raise ValueError(f"{path}: {error}") from error
+            first_row += batch.num_rows
+        if not first_row:
+            raise ValueError(f"{path} has no rows")
+
+
+def unused_columns(path: pathlib.Path, schema: Schema) -> list[str]:
+    """Columns of the file that the schema leaves out."""
+    used = set(_sources(path, schema).values())
+    return [name for name in column_names(path) if name not in used]
+
+
+def _sources(path: pathlib.Path, schema: Schema) -> dict[str, str]:
+    """The file's column of each feature."""
+    names = column_names(path)
+    sources = {}
+    for feature in schema:
+        name = feature.name
+        if name not in names and feature.role == "group":
+            name = name.removeprefix(_GROUP_PREFIX)
+        if name not in names:
+            raise ValueError(
+                f"{path}: missing column {feature.name!r}, which the schema has. "
+                f"Received: `columns={names}`"
+            )
+        sources[feature.name] = name
+    return sources
+
+
+def _batches(path: pathlib.Path, names: list[str]) -> Iterator[pa.RecordBatch]:
+    try:
+        if is_parquet(path):
+            with pyarrow.parquet.ParquetFile(path) as file:
+                yield from file.iter_batches(BATCH_ROWS, columns=names)
+            return
+        for batch in _open_csv(path, names):
+            for start in range(0, batch.num_rows, BATCH_ROWS):
+                yield batch.slice(start, BATCH_ROWS)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+
+
+def _open_csv(path: pathlib.Path, names: list[str] | None = None):
+    """All columns as text, so that each bad value can be named with its row."""
+    read = pyarrow.csv.ReadOptions(use_threads=False, block_size=1 << 22)
+    parse = pyarrow.csv.ParseOptions(delimiter=delimiter_of(path), newlines_in_values=True)
+    convert = pyarrow.csv.ConvertOptions(
+        column_types={name: pa.string() for name in names or ()},
+        include_columns=names,
+        strings_can_be_null=False,
+    )
+    return pyarrow.csv.open_csv(path, read, parse, convert)
+
+
+def _column(
+    schema: Schema, feature: Feature, values: pa.Array, separator: str, first_row: int
+) -> Column:
+    """An Arrow column in the form that `canonical` checks."""
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    is_list = pa.types.is_list(values.type) or pa.types.is_large_list(values.type)
+    is_list = is_list or pa.types.is_fixed_size_list(values.type)
+    wants_list = feature.is_sequence or feature.kind == "vector"
+    if is_list and not wants_list:
+        raise ValueError(
+            f"Column {feature.name!r} holds lists, but the feature has no `length`. "
+            f"Received: `type={values.type}`"
+        )
+    if not wants_list:
+        return _flat(schema, feature, values, lambda position: first_row + position)
+    if not is_list:
+        if not pa.types.is_string(values.type) and not pa.types.is_large_string(values.type):
+            raise ValueError(
+                f"Column {feature.name!r} must hold lists, or text whose values "
+                f"{separator!r} separates. Received: `type={values.type}`"
+            )
+        values = _split(values, separator)
+    lengths = pc.fill_null(pc.list_value_length(values), 0).to_numpy(zero_copy_only=False)
+    ragged = Ragged(np.zeros(0), lengths.astype(np.int32))
+    flat = pc.list_flatten(values)
+    found = Ragged(
+        _flat(schema, feature, flat, lambda position: first_row + ragged.row_of(position)),
+        ragged.lengths,
+    )
+    if feature.kind != "vector":
+        return found
+    wrong = np.flatnonzero(found.lengths != feature.width)
+    if len(wrong):
+        raise ValueError(
+            f"Column {feature.name!r}, row {first_row + wrong[0]}: expected {feature.width} "
+            f"numbers. Received: {found.lengths[wrong[0]]}"
+        )
+    return found.values.reshape(-1, feature.width)
+
+
+def _split(values: pa.Array, separator: str) -> pa.Array:
+    """Texts as lists, an empty text as an empty one."""
+    values = pc.fill_null(values, "")
+    lists = pc.split_pattern(values, separator)
+    empty = pa.scalar([], lists.type)
+    return pc.if_else(pc.equal(values, ""), empty, lists)
+
+
+def _flat(schema: Schema, feature: Feature, values: pa.Array, row_of) -> np.ndarray:
+    """Arrow values as NumPy values of the feature's type, missing ones as its padding."""
+    if feature.dtype == "string":
+        if not pa.types.is_string(values.type):
+            values = values.cast(pa.string())
+        return pc.fill_null(values, "").to_numpy(zero_copy_only=False)
+    if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+        values = _parsed(schema, feature, values, row_of)
+    if pa.types.is_timestamp(values.type) or pa.types.is_date(values.type):
+        values = values.cast(pa.timestamp("s"), safe=False).cast(pa.int64())
+    if pa.types.is_boolean(values.type):
+        values = values.cast(pa.int8())
+    if pa.types.is_decimal(values.type):
+        values = values.cast(pa.float64())
+    if values.null_count:
+        if feature.kind != "id":
+            position = int(np.argmax(values.is_null().to_numpy(zero_copy_only=False)))
+            _fail(feature, row_of(position), None)
+        values = pc.fill_null(values, schema.padding(feature.name))
+    return values.to_numpy(zero_copy_only=False)
+
+
+def _parsed(schema: Schema, feature: Feature, values: pa.Array, row_of) -> pa.Array:
+    """Texts as numbers; the empty one is a missing id, and no number."""
+    if feature.kind == "id":
+        padding = str(schema.padding(feature.name))
+        values = pc.if_else(pc.equal(values, ""), padding, values)
+    kinds = [pa.float64()] if feature.dtype == "float32" else [pa.int64(), pa.float64()]
+    if feature.role == "time":
+        kinds.append(pa.timestamp("us"))
+    for kind in kinds:
+        try:
+            return values.cast(kind)
+        except pa.ArrowInvalid:
+            continue
+    for position, value in enumerate(values.to_pylist()):
+        try:
+            pa.scalar(value).cast(kinds[-1])
+        except (pa.ArrowInvalid, TypeError):
+            _fail(feature, row_of(position), value)
+    raise ValueError(f"Column {feature.name!r} mixes types: {', '.join(map(str, kinds))}")
+
+
+def _fail(feature: Feature, row: int, value) -> None:
+    expected = {"id": "an integer", "number": "a finite number", "vector": "a finite number"}
+    what = "a time" if feature.role == "time" else expected[feature.kind]
+    what = "a label of 0 or 1" if feature.role == "label" else what
+    raise ValueError(
+        f"Column {feature.name!r}, row {row}: expected {what}. Received: `value={value!r}`"
+    )

@@ -1,0 +1,114 @@
+"""The command line as a user runs it: every step on small files of MovieLens' format."""
+
+import json
+import sys
+
+import pytest
+
+from ctr_keras import cli
+from tests.datasets.movielens_files import ratings, write_100k
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    def run(*arguments):
+        """Exit status, stdout and stderr of `ctr-keras <arguments>`."""
+        monkeypatch.setattr(sys, "argv", ["ctr-keras", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        captured = capsys.readouterr()
+        return stop.value.code or 0, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory):
+    return write_100k(tmp_path_factory.mktemp("raw") / "ml-100k", ratings(300))
+
+
+def test_the_whole_path(run, raw, tmp_path):
+    data, model = tmp_path / "data", tmp_path / "model"
+    status, out, err = run("prepare", "movielens", "--raw", raw, "--out", data)
+    assert status == 0 and "300 rows" in out, err
+
+    status, out, _ = run("describe", data, "--json", "--plot", tmp_path / "plot.png")
+    assert status == 0 and json.loads(out)
+    assert (tmp_path / "plot.png").stat().st_size > 1000
+
+    train = ["train", "--data", data, "--out", model / "training", "--epochs", 1]
+    train += ["--set", "units=[8]", "--set", "embedding_dim=4", "--set", "activation=dice"]
+    status, out, err = run(*train, "--json")
+    assert status == 0 and len(json.loads(out)["history"]) == 1
+    assert "epoch 1/1" in err
+    assert run(*train)[0] == 0
+
+    best = model / "training" / "best.keras"
+    status, out, _ = run("evaluate", "--model", best, "--data", data / "test", "--json")
+    assert status == 0 and json.loads(out)["rows"] > 0
+
+    status, out, _ = run("export", "--model", best, "--out", model)
+    assert status == 0 and out.strip() == str(model / "1")
+
+    rank = ["rank", "--model", model, "--data", data, "--user", 4, "--top", 3]
+    status, out, _ = run(*rank)
+    assert status == 0 and len(out.splitlines()) == 4
+    status, out, _ = run(*rank, "--json")
+    items = json.loads(out)["items"]
+    assert [set(item) for item in items] == [{"item", "title", "probability"}] * len(items)
+    assert items == sorted(items, key=lambda item: -item["probability"])
+
+
+def test_quickstart(run, raw, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, out, err = run("quickstart", "--raw", raw, "--user", 1, "--top", 2)
+    assert status == 0, err
+    assert "the best for user 1" in out and "AUC" in out and "click" in out
+    steps = [line.split(":")[0] for line in err.splitlines()]
+    for step in ("prepare", "describe", "train", "evaluate", "export", "rank"):
+        assert step in steps
+    assert (tmp_path / "saved_models" / "movielens-din" / "1" / "saved_model.pb").is_file()
+    # Again: nothing is prepared or trained twice.
+    status, out, _ = run("quickstart", "--raw", raw, "--user", 1, "--top", 2, "--json")
+    assert status == 0 and json.loads(out)["ranking"]["user"] == "1"
+
+
+@pytest.mark.parametrize(
+    "command", [[], ["prepare"], ["train"], ["evaluate"], ["export"], ["rank"], ["quickstart"]]
+)
+def test_help(run, command):
+    status, out, _ = run(*command, "--help")
+    assert status == 0 and "Usage" in out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["no-such-command"], ["train"], ["train", "--data", "x", "--out", "y", "--epochs", "0"]],
+)
+def test_wrong_usage_is_status_2(run, arguments):
+    status, out, err = run(*arguments)
+    assert status == 2 and out == "" and err
+
+
+def test_option_without_value(run, tmp_path):
+    status, _, err = run("train", "--data", tmp_path, "--out", tmp_path, "--set", "units")
+    assert status == 2 and "name=value" in err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["describe", "nowhere"],
+        ["train", "--data", "nowhere", "--out", "out"],
+        ["evaluate", "--model", "nowhere.keras", "--data", "nowhere"],
+        ["export", "--model", "nowhere.keras", "--out", "out"],
+        ["rank", "--model", "nowhere", "--data", "nowhere", "--user", "1"],
+        ["prepare", "movielens", "--raw", "nowhere", "--out", "out"],
+    ],
+)
+def test_failures_are_one_line_and_status_1(run, tmp_path, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    status, out, err = run(*arguments)
+    assert status == 1 and out == ""
+    assert err.startswith("error: ") or "\nerror: " in err
+    assert "nowhere" in err and "Traceback" not in err
