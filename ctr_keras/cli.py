@@ -20,13 +20,17 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 prepare_app = typer.Typer(
-    help="Raw files to TFRecords: train, valid and test.", no_args_is_help=True,
+    help="Raw files to TFRecords: train, valid and test.",
+    no_args_is_help=True,
     rich_markup_mode=None,
 )
 app.add_typer(prepare_app, name="prepare")
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Data = Annotated[pathlib.Path, typer.Option("--data", help="Folder that `prepare` made.")]
+ListSeparator = Annotated[
+    str, typer.Option(help="What separates the values of a list in a CSV column.")
+]
 Layout = Annotated[str, typer.Option(help="TFRecord layout: block (fast) or row (exchange).")]
 
 
@@ -47,6 +51,52 @@ def prepare_movielens(
     from ctr_keras.datasets import movielens
 
     _print(movielens.prepare(out, raw=raw, variant=variant, layout=layout, report=_report), as_json)
+
+
+@prepare_app.command("csv")
+def prepare_csv(
+    path: Annotated[pathlib.Path, typer.Argument(help="CSV or Parquet: a file or a folder.")],
+    out: Annotated[pathlib.Path, typer.Option(help="Folder to make.")],
+    schema: Annotated[
+        pathlib.Path | None, typer.Option(help="A schema.json. Default: inferred.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="time or random. Default: time if there is one.")
+    ] = None,
+    list_separator: ListSeparator = "|",
+    seed: Annotated[int, typer.Option(help="Of the random split.")] = 0,
+    layout: Layout = "block",
+    as_json: Json = False,
+) -> None:
+    """Anybody's CSV or Parquet."""
+    from ctr_keras.datasets import tabular
+
+    result = tabular.prepare(
+        out,
+        path,
+        schema,
+        split=split,
+        seed=seed,
+        list_separator=list_separator,
+        layout=layout,
+        report=_report,
+    )
+    _print(result, as_json)
+
+
+@prepare_app.command("schema")
+def prepare_schema(
+    path: Annotated[pathlib.Path, typer.Argument(help="CSV or Parquet: a file or a folder.")],
+    out: Annotated[pathlib.Path, typer.Option(help="The schema.json to write.")],
+    label: Annotated[str | None, typer.Option(help="Column of the labels.")] = None,
+    time: Annotated[str | None, typer.Option(help="Column of the times.")] = None,
+    list_separator: ListSeparator = "|",
+) -> None:
+    """Infer a schema from CSV or Parquet, to look at and edit before `prepare csv`."""
+    from ctr_keras.datasets import tabular
+
+    tabular.infer_schema(path, label, time=time, list_separator=list_separator, out=out)
+    typer.echo(out)
 
 
 @app.command()

@@ -2,7 +2,14 @@
 
 import tensorflow as tf
 
-from ctr_keras.schema import OUT_OF_VOCABULARY_ID, PADDING_ID, RESERVED_IDS, Feature, Schema
+from ctr_keras.schema import (
+    OUT_OF_VOCABULARY_ID,
+    PADDING_ID,
+    RESERVED_IDS,
+    Feature,
+    Schema,
+    Vocabulary,
+)
 
 _WORD = r"[^\p{L}\p{N}]+"
 
@@ -28,7 +35,7 @@ class FeatureEncoder(tf.Module):
         super().__init__(name="feature_encoder")
         self._schema = schema
         self._tables = {
-            feature.name: _lookup_table(feature)
+            feature.name: _lookup_table(feature, feature.vocabulary)
             for feature in schema
             if feature.vocabulary is not None and feature.vocabulary.file is not None
         }
@@ -70,6 +77,7 @@ class FeatureEncoder(tf.Module):
     def _to_ids(self, feature: Feature, values: tf.Tensor) -> tf.Tensor:
         owner = feature.shares or feature.name
         vocabulary = self._schema.vocabulary(feature.name)
+        assert vocabulary is not None
         if owner in self._tables:
             ids = self._tables[owner].lookup(values) + RESERVED_IDS
             ids = tf.where(_is_missing(values), tf.cast(PADDING_ID, ids.dtype), ids)
@@ -143,16 +151,16 @@ def _lengths(values: tf.Tensor) -> tf.Tensor:
     return tf.reduce_max(tf.where(present, position, 0), axis=1)
 
 
-def _lookup_table(feature: Feature) -> tf.lookup.StaticHashTable:
+def _lookup_table(feature: Feature, vocabulary: Vocabulary) -> tf.lookup.StaticHashTable:
     # An integer key is parsed from the line's first column; a string is the whole line.
     key_dtype = tf.int64 if feature.dtype == "int64" and feature.kind == "id" else tf.string
     key_index = 0 if key_dtype == tf.int64 else tf.lookup.TextFileIndex.WHOLE_LINE
     initializer = tf.lookup.TextFileInitializer(
-        feature.vocabulary.file,
+        vocabulary.file,
         key_dtype=key_dtype,
         key_index=key_index,
         value_dtype=tf.int64,
         value_index=tf.lookup.TextFileIndex.LINE_NUMBER,
-        vocab_size=feature.vocabulary.size - RESERVED_IDS,
+        vocab_size=vocabulary.size - RESERVED_IDS,
     )
     return tf.lookup.StaticHashTable(initializer, OUT_OF_VOCABULARY_ID - RESERVED_IDS)

@@ -166,7 +166,7 @@ class Feature:
     length: int | None = None
     shares: str | None = None
     width: int | None = None
-    dtype: str | None = None
+    dtype: str = ""
 
     def __post_init__(self):
         if not isinstance(self.name, str) or not _NAME.match(self.name):
@@ -216,13 +216,13 @@ class Feature:
 
     def _raw_dtype(self) -> str:
         if self.kind == "id":
-            if self.dtype not in (None, "int64", "string"):
+            if self.dtype not in ("", "int64", "string"):
                 self._fail('the raw type of an id is "int64" or "string"', "dtype")
             return self.dtype or "int64"
         natural = {"text": "string", "number": "float32", "vector": "float32"}[self.kind]
         if self.role == "time":
             natural = "int64"
-        if self.dtype not in (None, natural):
+        if self.dtype not in ("", natural):
             self._fail(f"the raw type of this feature is {natural!r}", "dtype")
         return natural
 
@@ -232,8 +232,7 @@ class Feature:
 
     def _fail(self, expected: str, argument: str):
         raise ValueError(
-            f"Feature {self.name!r}: {expected}. "
-            f"Received: `{argument}={getattr(self, argument)!r}`"
+            f"Feature {self.name!r}: {expected}. Received: `{argument}={getattr(self, argument)!r}`"
         )
 
     @property
@@ -254,7 +253,7 @@ class Feature:
         return self.role == "history"
 
     def to_dict(self) -> dict[str, Any]:
-        config = {"name": self.name, "role": self.role, "kind": self.kind}
+        config: dict[str, Any] = {"name": self.name, "role": self.role, "kind": self.kind}
         for key in ("dtype", "length", "shares", "width"):
             value = getattr(self, key)
             if value is not None and not (key == "dtype" and self.kind != "id"):
@@ -460,8 +459,9 @@ def _check_keys(config: dict[str, Any], known: set[str], what: str):
         raise ValueError(f"{what}: expected a JSON object. Received: `{config!r}`")
     unknown = sorted(set(config) - known)
     if unknown:
-        raise ValueError(f"{what}: unknown key. Expected some of {sorted(known)}. "
-                         f"Received: `{unknown[0]}`")
+        raise ValueError(
+            f"{what}: unknown key. Expected some of {sorted(known)}. Received: `{unknown[0]}`"
+        )
 
 
 def _count_lines(path: pathlib.Path) -> int:

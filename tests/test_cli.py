@@ -59,18 +59,37 @@ def test_the_whole_path(run, raw, tmp_path):
     assert items == sorted(items, key=lambda item: -item["probability"])
 
 
+def test_csv(run, tmp_path):
+    lines = ["user_id,item_id,history_item_id,timestamp,click"]
+    lines += [f"u{n % 5},i{n % 7},i{n % 3}|i{n % 4},{1000 + n},{n % 2}" for n in range(60)]
+    (tmp_path / "clicks.csv").write_text("\n".join(lines) + "\n")
+    schema = tmp_path / "schema.json"
+    status, out, err = run("prepare", "schema", tmp_path / "clicks.csv", "--out", schema)
+    assert status == 0 and out.strip() == str(schema), err
+    roles = {f["name"]: f["role"] for f in json.loads(schema.read_text())["features"]}
+    assert roles["user_id"] == "user" and roles["click"] == "label"
+    prepare = ["prepare", "csv", tmp_path / "clicks.csv", "--out", tmp_path / "data"]
+    status, out, err = run(*prepare, "--schema", schema)
+    assert status == 0 and "60 rows" in out, err
+    data = ["--data", tmp_path / "data", "--out", tmp_path / "out"]
+    assert run("train", *data, "--epochs", "1")[0] == 0
+    (tmp_path / "clicks.csv").write_text("user_id,item_id,click\nu1,i1,7\n")
+    status, _, err = run(*prepare, "--schema", schema)
+    assert status == 1 and "clicks.csv" in err
+
+
 def test_quickstart(run, raw, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    status, out, err = run("quickstart", "--raw", raw, "--user", 1, "--top", 2)
+    status, out, err = run("quickstart", "--raw", raw, "--user", 4, "--top", 2)
     assert status == 0, err
-    assert "the best for user 1" in out and "AUC" in out and "click" in out
+    assert "the best for user 4" in out and "AUC" in out and "click" in out
     steps = [line.split(":")[0] for line in err.splitlines()]
     for step in ("prepare", "describe", "train", "evaluate", "export", "rank"):
         assert step in steps
     assert (tmp_path / "saved_models" / "movielens-din" / "1" / "saved_model.pb").is_file()
     # Again: nothing is prepared or trained twice.
-    status, out, _ = run("quickstart", "--raw", raw, "--user", 1, "--top", 2, "--json")
-    assert status == 0 and json.loads(out)["ranking"]["user"] == "1"
+    status, out, _ = run("quickstart", "--raw", raw, "--user", 4, "--top", 2, "--json")
+    assert status == 0 and json.loads(out)["ranking"]["user"] == "4"
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,9 @@ def test_looked_up_ids(tmp_path):
 
 def test_looked_up_integers(tmp_path):
     numbers = ck.Vocabulary.write(tmp_path / "n.txt", [500, 7])
-    ids = encode(ck.Feature("x", "item", vocabulary=numbers), tf.constant([7, 500, -1, 8], tf.int64))
+    ids = encode(
+        ck.Feature("x", "item", vocabulary=numbers), tf.constant([7, 500, -1, 8], tf.int64)
+    )
     assert ids.tolist() == [3, 2, 0, 1]
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Union
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -70,7 +70,7 @@ class Ragged:
         return Ragged(self.values[kept], np.minimum(self.lengths, length))
 
 
-Column = Union[np.ndarray, Ragged]
+Column: TypeAlias = np.ndarray | Ragged
 Columns = dict[str, Column]
 
 
@@ -137,7 +137,7 @@ def _canonical_column(schema: Schema, feature: Feature, values: Any, first_row: 
     where = _Where(feature.name, first_row, values)
     ragged = Ragged(_typed(feature, values.values, where), np.asarray(values.lengths, np.int32))
     _check_values(schema, feature, ragged.values, where)
-    return ragged.cut(feature.length, feature.keeps_newest)
+    return ragged.cut(feature.length or 0, feature.keeps_newest)
 
 
 def _is_rectangular(values: Any) -> bool:

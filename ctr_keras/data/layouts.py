@@ -80,7 +80,7 @@ def encode_rows(schema: Schema, columns: Columns) -> Iterator[bytes]:
             if isinstance(column, Ragged):
                 values = column.values[column.offsets[row] : column.offsets[row + 1]]
             else:
-                values = np.atleast_1d(column[row]) if feature.dtype != "string" else [column[row]]
+                values = np.atleast_1d(column[row])
             target = example.features.feature[feature.name]
             if feature.dtype == "string":
                 target.bytes_list.value.extend(value.encode() for value in values)

@@ -119,12 +119,12 @@ class Manifest:
 
 def _damage(path: pathlib.Path, shard: Shard) -> str:
     """Find the first record that TensorFlow's own checksums reject."""
-    record = -1
+    whole = 0
     try:
-        for record, _ in enumerate(tf.data.TFRecordDataset(str(path))):
-            pass
+        for _ in tf.data.TFRecordDataset(str(path)):
+            whole += 1
     except tf.errors.DataLossError:
-        return f"record {record + 2} of {shard.records} is damaged"
-    if record + 1 != shard.records:
-        return f"it ends after record {record + 1} of {shard.records}"
+        return f"record {whole + 1} of {shard.records} is damaged"
+    if whole != shard.records:
+        return f"it ends after record {whole} of {shard.records}"
     return "its checksum differs, though every record can be read (another file of this name?)"

@@ -130,7 +130,7 @@ def _content_digest(schema: Schema, blocks: list[Columns]) -> str:
                 digest.update("\0".join(column).encode())
             else:
                 dtype = layouts.storage_dtype(schema, feature)
-                digest.update(np.ascontiguousarray(column, dtype))
+                digest.update(np.ascontiguousarray(column, dtype).data)
     return digest.hexdigest()
 
 
@@ -165,9 +165,7 @@ def _write_records(path: pathlib.Path, records: Iterator[bytes]) -> int:
     return count
 
 
-def _describe_shard(
-    path: pathlib.Path, blocks: list[Columns], records: int, content: str
-) -> Shard:
+def _describe_shard(path: pathlib.Path, blocks: list[Columns], records: int, content: str) -> Shard:
     return Shard(
         file=path.name,
         rows=sum(num_rows(block) for block in blocks),

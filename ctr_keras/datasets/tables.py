@@ -238,16 +238,20 @@ def _parsed(schema: Schema, feature: Feature, values: pa.Array, row_of) -> pa.Ar
     if feature.role == "time":
         kinds.append(pa.timestamp("us"))
     for kind in kinds:
-        try:
+        if _can_cast(values, kind):
             return values.cast(kind)
-        except pa.ArrowInvalid:
-            continue
-    for position, value in enumerate(values.to_pylist()):
-        try:
-            pa.scalar(value).cast(kinds[-1])
-        except (pa.ArrowInvalid, TypeError):
-            _fail(feature, row_of(position), value)
-    raise ValueError(f"Column {feature.name!r} mixes types: {', '.join(map(str, kinds))}")
+    for position in range(len(values)):
+        if not any(_can_cast(values[position], kind) for kind in kinds):
+            _fail(feature, row_of(position), values[position].as_py())
+    raise ValueError(f"Column {feature.name!r} holds times as numbers and as dates: choose one")
+
+
+def _can_cast(values: pa.Array | pa.Scalar, kind: pa.DataType) -> bool:
+    try:
+        values.cast(kind)
+    except pa.ArrowInvalid:
+        return False
+    return True
 
 
 def _fail(feature: Feature, row: int, value) -> None:

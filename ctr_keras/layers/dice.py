@@ -10,6 +10,8 @@ from ctr_keras.api_export import export
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
 
+    from ctr_keras.layers.fused_dice import dice_of_batch
+
 
 @export
 class Dice(keras.layers.Layer):
@@ -42,7 +44,7 @@ class Dice(keras.layers.Layer):
     Example:
 
     >>> x = np.array([[-1.0, 0.0], [1.0, 2.0]], dtype="float32")
-    >>> Dice()(x, training=True).shape
+    >>> tuple(Dice()(x, training=True).shape)
     (2, 2)
 
     Reference:
@@ -93,8 +95,8 @@ class Dice(keras.layers.Layer):
                 f"Received: `mask.shape={tuple(mask.shape)}`, `inputs.shape={tuple(x.shape)}`"
             )
         alpha = ops.convert_to_tensor(self.alpha)
-        if training and self.trainable and mask is None and _is_on_tensorflow_cpu():
-            outputs, mean, variance = _dice_of_batch(x, alpha, self.epsilon)
+        if training and self.trainable and mask is None and _has_fused_kernels(x.dtype):
+            outputs, mean, variance = dice_of_batch(x, alpha, self.epsilon)
             self._record(mean, variance, tf.size(x) // x.shape[-1])
             return ops.cast(outputs, inputs.dtype)
         if training and self.trainable:
@@ -139,94 +141,8 @@ class Dice(keras.layers.Layer):
         }
 
 
-def _is_on_tensorflow_cpu():
-    """Whether the fused kernels do what is asked for: cuDNN's take no epsilon below 1e-5."""
-    return keras.backend.backend() == "tensorflow" and not tf.config.list_physical_devices("GPU")
-
-
-def _dice_of_batch(x, alpha, epsilon):
-    """Dice by the statistics of the batch, with a third of the passes over memory.
-
-    Returns:
-        `(outputs, mean, variance)`.
-    """
-    units = x.shape[-1]
-    rows = tf.reshape(x, (-1, units))
-    count = tf.shape(rows)[0]
-    # A custom gradient of a variable would have to be of its reads: hand it a tensor.
-    outputs, mean, variance = _fused_dice(rows, tf.convert_to_tensor(alpha), epsilon)
-    # The kernel reports the unbiased variance, though it normalizes by the biased one.
-    bias = tf.cast(tf.maximum(count - 1, 1), x.dtype) / tf.cast(tf.maximum(count, 1), x.dtype)
-    return tf.reshape(outputs, tf.shape(x)), mean, variance * bias
-
-
-def _fused_dice(x, alpha, epsilon):
-    """Forward and gradient written out, since each elementwise op is a walk through memory."""
-
-    @tf.custom_gradient
-    def dice(x, alpha):
-        z, mean, variance, saved = _normalize(x, epsilon)
-        p = tf.sigmoid(z)
-        slope = _scale_and_shift(p, 1.0 - alpha, alpha)
-
-        def gradient(upstream, *_):
-            from_p = upstream * x
-            d_alpha = _column_sums(from_p) - _column_sums(from_p * p)
-            through_p = tf.raw_ops.SigmoidGrad(y=p, dy=from_p)
-            d_x = upstream * slope + _normalize_gradient(through_p, x, 1.0 - alpha, saved, epsilon)
-            return d_x, d_alpha
-
-        return (x * slope, mean, variance), gradient
-
-    return dice(x, alpha)
-
-
-def _normalize(x, epsilon):
-    """`(x - mean) / sqrt(variance + epsilon)` in one kernel."""
-    units = x.shape[-1]
-    none = tf.zeros((0,), x.dtype)
-    result = tf.raw_ops.FusedBatchNormV3(
-        x=tf.reshape(x, (-1, 1, 1, units)),
-        scale=tf.ones((units,), x.dtype),
-        offset=tf.zeros((units,), x.dtype),
-        mean=none,
-        variance=none,
-        epsilon=epsilon,
-        is_training=True,
-    )
-    saved = (result.reserve_space_1, result.reserve_space_2, result.reserve_space_3)
-    return tf.reshape(result.y, tf.shape(x)), result.batch_mean, result.batch_variance, saved
-
-
-def _normalize_gradient(upstream, x, scale, saved, epsilon):
-    four_axes = (-1, 1, 1, x.shape[-1])
-    result = tf.raw_ops.FusedBatchNormGradV3(
-        y_backprop=tf.reshape(upstream, four_axes),
-        x=tf.reshape(x, four_axes),
-        scale=scale,
-        reserve_space_1=saved[0],
-        reserve_space_2=saved[1],
-        reserve_space_3=saved[2],
-        epsilon=epsilon,
-        is_training=True,
-    )
-    return tf.reshape(result.x_backprop, tf.shape(x))
-
-
-def _scale_and_shift(x, scale, shift):
-    """`x * scale + shift` by column in one kernel: a normalization by mean 0 and variance 1."""
-    units = x.shape[-1]
-    result = tf.raw_ops.FusedBatchNormV3(
-        x=tf.reshape(x, (-1, 1, 1, units)),
-        scale=scale,
-        offset=shift,
-        mean=tf.zeros((units,), x.dtype),
-        variance=tf.ones((units,), x.dtype),
-        epsilon=0.0,
-        is_training=False,
-    )
-    return tf.reshape(result.y, tf.shape(x))
-
-
-def _column_sums(x):
-    return tf.reduce_sum(x, axis=0)
+def _has_fused_kernels(dtype):
+    """Only in float32, and not on GPUs: cuDNN takes no epsilon below 1e-5."""
+    if keras.backend.backend() != "tensorflow" or dtype != tf.float32:
+        return False
+    return not tf.config.list_physical_devices("GPU")

@@ -7,6 +7,8 @@ import numpy as np
 from keras import ops
 
 from ctr_keras.api_export import export
+from ctr_keras.layers.id_checks import check_dtype, check_range
+from ctr_keras.layers.table_layout import check_shared, check_sizes, lay_out, width_of_each
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
@@ -65,7 +67,7 @@ class FeatureEmbedding(keras.layers.Layer):
     ...     {"user_id": 100, "item_id": 50}, width=8, shared={"history": "item_id"}
     ... )
     >>> out = layer({"user_id": np.array([3]), "history": np.array([[7, 9, 0]])})
-    >>> out["history"].shape
+    >>> tuple(out["history"].shape)
     (1, 3, 8)
 
     Reference:
@@ -85,18 +87,18 @@ class FeatureEmbedding(keras.layers.Layer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        _check_sizes(sizes)
+        check_sizes(sizes)
         if l2 < 0:
             raise ValueError(f"`l2` must not be negative. Received: `l2={l2}`")
         self.sizes = dict(sizes)
         self.shared = dict(shared or {})
-        _check_shared(self.sizes, self.shared)
+        check_shared(self.sizes, self.shared)
         self.width = dict(width) if isinstance(width, dict) else width
         self.embeddings_initializer = keras.initializers.get(embeddings_initializer)
         self.l2 = l2
         self.validate_ids = validate_ids
-        self._widths = _width_of_each(self.sizes, self.shared, self.width)
-        self._offsets, self._rows = _lay_out(self.sizes, self._widths)
+        self._widths = width_of_each(self.sizes, self.shared, self.width)
+        self._offsets, self._rows = lay_out(self.sizes, self._widths)
         self.tables: dict[str, Any] = {}
         if keras.backend.backend() == "tensorflow":
             self.supports_jit = False
@@ -118,9 +120,9 @@ class FeatureEmbedding(keras.layers.Layer):
 
     def call(self, inputs: dict[str, Any], training: bool = False) -> dict[str, Any]:
         self._check_names(inputs)
-        ids = {name: _check_dtype(name, ops.convert_to_tensor(x)) for name, x in inputs.items()}
+        ids = {name: check_dtype(name, ops.convert_to_tensor(x)) for name, x in inputs.items()}
         if self.validate_ids:
-            ids = _validate(ids, {name: self._size(name) for name in ids})
+            ids = check_range(ids, {name: self._size(name) for name in ids})
         outputs = {}
         for width in dict.fromkeys(self._widths[name] for name in ids):
             group = {name: x for name, x in ids.items() if self._widths[name] == width}
@@ -197,7 +199,7 @@ class FeatureEmbedding(keras.layers.Layer):
         self._check_names(inputs)
         return {
             name: keras.KerasTensor(
-                (*_check_dtype(name, x).shape, self._widths[name]), self.compute_dtype
+                (*check_dtype(name, x).shape, self._widths[name]), self.compute_dtype
             )
             for name, x in inputs.items()
         }
@@ -240,81 +242,6 @@ class FeatureEmbedding(keras.layers.Layer):
                 f"{self.name} knows the features {sorted(self._widths)}. "
                 f"Received: `inputs={unknown}`"
             )
-
-
-def _check_sizes(sizes):
-    if not isinstance(sizes, dict) or not sizes:
-        raise TypeError(
-            "`sizes` must be a non-empty dict of feature name -> number of ids. "
-            f"Received: `sizes={sizes}`"
-        )
-    for name, size in sizes.items():
-        if not isinstance(size, (int, np.integer)) or size < 2:
-            raise ValueError(
-                f"The size of feature '{name}' must be an integer of at least 2 (0 is padding, 1 "
-                f"out of vocabulary). Received: `sizes['{name}']={size}`"
-            )
-
-
-def _check_shared(sizes, shared):
-    for name, owner in shared.items():
-        if name in sizes:
-            raise ValueError(
-                f"Feature '{name}' uses the rows of '{owner}', so it must not be in `sizes`. "
-                f"Received: `shared={shared}`"
-            )
-        if owner not in sizes:
-            raise ValueError(
-                f"`shared['{name}']` must be one of the features in `sizes`, {sorted(sizes)}. "
-                f"Received: `shared={shared}`"
-            )
-
-
-def _width_of_each(sizes, shared, width):
-    """Feature name -> width, for owners and those that share."""
-    if isinstance(width, dict):
-        missing = [name for name in sizes if name not in width]
-        if missing:
-            raise ValueError(
-                f"`width` must name every feature, not {missing}. Received: `width={width}`"
-            )
-        widths = {name: width[name] for name in sizes}
-    else:
-        widths = dict.fromkeys(sizes, width)
-    for name, value in widths.items():
-        if not isinstance(value, (int, np.integer)) or value < 1:
-            raise ValueError(
-                f"The width of feature '{name}' must be a positive integer. "
-                f"Received: `width={width}`"
-            )
-    widths = {name: int(value) for name, value in widths.items()}
-    widths.update({name: widths[owner] for name, owner in shared.items()})
-    if isinstance(width, dict):
-        for name, value in width.items():
-            if widths.get(name) != value:
-                raise ValueError(
-                    f"`width['{name}']` must belong to a known feature and equal the width of the "
-                    f"rows that it shares. Received: `width={width}`"
-                )
-    return widths
-
-
-def _lay_out(sizes, widths):
-    """Where each feature starts in its table, and how many rows each table has."""
-    offsets, rows = {}, {}
-    for name, size in sizes.items():
-        offsets[name] = rows.get(widths[name], 0)
-        rows[widths[name]] = offsets[name] + int(size)
-    return offsets, rows
-
-
-def _check_dtype(name, ids):
-    dtype = keras.backend.standardize_dtype(ids.dtype)
-    if "int" not in dtype:
-        raise TypeError(
-            f"Feature '{name}' must hold integer ids. Received: `inputs['{name}'].dtype={dtype}`"
-        )
-    return ids
 
 
 def _index_dtype(table):
@@ -367,50 +294,6 @@ def _split_like(rows, ids, width):
         ends = np.cumsum([ops.size(x) for x in ids.values()])
         parts = ops.split(rows, ends[:-1])
     return {name: ops.reshape(x, shape) for name, x, shape in zip(ids, parts, shapes, strict=True)}
-
-
-def _validate(ids, sizes):
-    """The same ids, on which an error depends that names the features out of range."""
-    if keras.backend.backend() == "tensorflow" and not tf.executing_eagerly():
-        return _validate_in_graph(ids, sizes)
-    for name, x in ids.items():
-        if not _is_concrete(x) or not ops.size(x):
-            continue
-        low, high = int(ops.min(x)), int(ops.max(x))
-        if low < 0 or high >= sizes[name]:
-            raise ValueError(
-                f"The ids of feature '{name}' must lie in [0, {sizes[name]}). "
-                f"Received: `inputs['{name}']` with ids from {low} to {high}"
-            )
-    return ids
-
-
-def _is_concrete(x):
-    if keras.backend.backend() != "jax":
-        return True
-    import jax
-
-    return not isinstance(x, jax.core.Tracer)
-
-
-def _validate_in_graph(ids, sizes):
-    highest = tf.stack([_highest(x) for x in ids.values()])
-    limits = np.array([sizes[name] for name in ids], "uint64")
-    fits = highest < limits
-    names = tf.constant(list(ids))
-    message = "Ids must lie in [0, size), 0 for padding. Out of range: "
-    check = tf.Assert(
-        tf.reduce_all(fits),
-        [message, tf.boolean_mask(names, ~fits), "with sizes", tf.boolean_mask(limits, ~fits)],
-    )
-    with tf.control_dependencies([check]):
-        return {name: tf.identity(x) for name, x in ids.items()}
-
-
-def _highest(ids):
-    """The highest id as `uint64`, read as unsigned so that a negative one is higher than any."""
-    unsigned = {1: tf.uint8, 2: tf.uint16, 4: tf.uint32, 8: tf.uint64}[ids.dtype.size]
-    return tf.cast(tf.reduce_max(tf.bitcast(ids, unsigned)), tf.uint64)
 
 
 def _write_rows(table, positions, values):

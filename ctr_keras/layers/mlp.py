@@ -40,7 +40,7 @@ class MLP(keras.layers.Layer):
 
     Example:
 
-    >>> MLP([200, 80], activation="dice")(np.ones((4, 32), "float32")).shape
+    >>> tuple(MLP([200, 80], activation="dice")(np.ones((4, 32), "float32")).shape)
     (4, 80)
     """
 

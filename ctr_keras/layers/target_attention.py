@@ -73,7 +73,7 @@ class TargetAttention(keras.layers.Layer):
 
     >>> query, keys = np.ones((2, 8), "float32"), np.ones((2, 5, 8), "float32")
     >>> mask = np.arange(5) < np.array([[3], [0]])
-    >>> TargetAttention()(query, keys, mask).shape
+    >>> tuple(TargetAttention()(query, keys, mask).shape)
     (2, 8)
 
     Reference:

@@ -133,7 +133,7 @@ class CTRModel(keras.Model):
             y_pred, loss, losses = self._forward(x, y, sample_weight)
             scaled = self.optimizer.scale_loss(loss)
         gradients = tape.gradient(scaled, self.trainable_weights)
-        self.optimizer.apply_gradients(zip(gradients, self.trainable_weights))
+        self.optimizer.apply_gradients(zip(gradients, self.trainable_weights, strict=True))
         rows = tf.shape(y)[0]
         self._loss_tracker.update_state(loss, sample_weight=rows)
         for tracker in self._loss_trackers:
@@ -220,4 +220,6 @@ class CTRModel(keras.Model):
         folder = pathlib.Path(tempfile.mkdtemp(prefix="ctr_keras_"))
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         shutil.copytree(dir_path, folder / "vocabularies")
-        self.schema = Schema.from_dict(self.schema.to_dict(), folder, source=f"{self.name}'s schema")
+        self.schema = Schema.from_dict(
+            self.schema.to_dict(), folder, source=f"{self.name}'s schema"
+        )

@@ -49,7 +49,8 @@ class LazyAdam(SparseRows, keras.optimizers.Adam):
 
     Example:
 
-    >>> model.compile(LazyAdam(1e-3), loss="binary_crossentropy")
+    >>> model = keras.Sequential([keras.layers.Embedding(100, 8)])
+    >>> model.compile(LazyAdam(1e-3, clipnorm=1.0), loss="mse")
 
     Reference:
 

@@ -44,7 +44,8 @@ class RowwiseAdagrad(SparseRows, keras.optimizers.Adagrad):
 
     Example:
 
-    >>> model.compile(RowwiseAdagrad(0.05), loss="binary_crossentropy")
+    >>> model = keras.Sequential([FeatureEmbedding({"item_id": 100}, width=8)])
+    >>> model.compile(RowwiseAdagrad(0.05), loss="mse")
 
     Reference:
 

@@ -58,7 +58,7 @@ class Catalog:
                 f"No such user among {len(self.users)} (there are {examples}, ...). "
                 f"Received: `{self.user_key}={key!r}`"
             )
-        return found.iloc[0].to_dict()
+        return {str(name): value for name, value in found.iloc[0].items()}
 
     def new_items(self, user: dict[str, Any]) -> pd.DataFrame:
         """The items that are not in the user's history."""

@@ -6,6 +6,7 @@ import pathlib
 import shutil
 
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
 from ctr_keras import files
 from ctr_keras.encoding import FeatureEncoder
@@ -15,9 +16,7 @@ from ctr_keras.schema import Feature
 from ctr_keras.serving.versions import SCHEMA_FILE, latest_version
 
 
-def export(
-    model: CTRModel, path: str | os.PathLike, *, version: int | None = None
-) -> pathlib.Path:
+def export(model: CTRModel, path: str | os.PathLike, *, version: int | None = None) -> pathlib.Path:
     """Write `path/<version>/`, a SavedModel that takes raw columns.
 
     Looking ids up, hashing and padding are part of the graph, vocabularies are its assets, and
@@ -55,9 +54,9 @@ def export(
     temporary = base / f".{version}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     module = _ServingModule(model)
-    # Gradients have no place on a server, and saved ones make TensorFlow warn at every load.
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     tf.saved_model.save(module, str(temporary), module.signatures(), options)
+    _forget_gradients(temporary)
     schema = json.dumps(model.schema.to_dict(), indent=2, ensure_ascii=False)
     files.write_atomic(temporary / SCHEMA_FILE, schema.encode())
     os.replace(temporary, target)
@@ -100,3 +99,16 @@ def column_spec(feature: Feature) -> tf.TensorSpec:
     elif feature.kind == "vector":
         shape = (None, feature.width)
     return tf.TensorSpec(shape, raw_dtype(feature), name=feature.name)
+
+
+def _forget_gradients(folder: pathlib.Path) -> None:
+    """Remove the names of custom gradients, of which TensorFlow would warn at each load."""
+    file = folder / "saved_model.pb"
+    saved = saved_model_pb2.SavedModel.FromString(file.read_bytes())
+    for graph in saved.meta_graphs:
+        for function in graph.graph_def.library.function:
+            for node in function.node_def:
+                node.attr.pop("_gradient_op_type", None)
+    file.write_bytes(saved.SerializeToString(deterministic=True))
+    # It holds a checksum of the file as it was; TensorFlow does without.
+    (folder / "fingerprint.pb").unlink(missing_ok=True)

@@ -77,7 +77,8 @@ class Ranker:
     def _tensor(self, feature: Feature, values: list) -> tf.Tensor:
         padding = self.schema.padding(feature.name)
         if feature.is_sequence:
-            rows = [list(row)[-feature.length :] if feature.keeps_newest else row for row in values]
+            newest = slice(-(feature.length or 0), None) if feature.keeps_newest else slice(None)
+            rows = [list(row)[newest] for row in values]
             width = max(1, *(len(row) for row in rows))
             values = [[*row, *[padding] * (width - len(row))] for row in rows]
         array = np.asarray(values, object if feature.dtype == "string" else feature.dtype)

@@ -80,11 +80,12 @@ def evaluate(
     for x, y in data.read(path, model.schema, batch_size):
         labels.append(y.numpy())
         scores.append(predict(x).numpy()[:, 0])
-        keys.append(x[groups[0]].numpy() if groups else None)
+        if groups:
+            keys.append(x[groups[0]].numpy())
         if progress is not None:
             progress(len(y))
     return _evaluation(
-        np.concatenate(labels), np.concatenate(scores), np.concatenate(keys) if groups else None
+        np.concatenate(labels), np.concatenate(scores), np.concatenate(keys) if keys else None
     )
 
 

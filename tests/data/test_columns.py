@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -20,9 +22,7 @@ def test_canonical_types(small_schema, rows):
     assert columns["item_vector"].shape == (20, 5)
     history = columns["history_item_id"]
     kept = [row[-7:] for row in rows["history_item_id"]]
-    assert [
-        history.values[a:b].tolist() for a, b in zip(history.offsets, history.offsets[1:])
-    ] == kept
+    assert [history.values[a:b].tolist() for a, b in itertools.pairwise(history.offsets)] == kept
 
 
 def test_data_frame_is_the_same(small_schema, rows):

@@ -161,7 +161,7 @@ def test_history_limit_of_the_reader(small_schema, small_rows, tmp_path):
     shorter = ck.Schema.from_dict(config, tmp_path)
     long, _ = collect(ck.data.read(tmp_path, small_schema))
     short, _ = collect(ck.data.read(tmp_path, shorter))
-    for row_long, row_short in zip(long["history_item_id"], short["history_item_id"]):
+    for row_long, row_short in zip(long["history_item_id"], short["history_item_id"], strict=True):
         newest = row_long[row_long != 0][-2:]
         np.testing.assert_array_equal(row_short[: len(newest)], newest)
 
@@ -416,5 +416,3 @@ def test_memory_does_not_grow_with_the_data(tmp_path):
     small, large = map(int, output.split())
     # 400 thousand rows, then 6 million (70 MB on disk, ten times that as NumPy int64 lists).
     assert large - small < 60_000, (small, large, errors)
-
-

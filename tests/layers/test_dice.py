@@ -120,17 +120,24 @@ def test_fused_path_equals_the_generic_one(rows):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5 * scale)
 
 
+def test_double_precision():
+    layer = with_alpha(Dice(dtype="float64", epsilon=1e-3), np.full(4, 0.3))
+    out = layer(X.astype("float64"), training=True)
+    expected = dice(X.astype("float64"), X.mean(0), X.var(0), 0.3, 1e-3)
+    np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-6)
+
+
 @tensorflow_only
 def test_fused_gradient_equals_finite_differences():
     import tensorflow as tf
 
     alpha = tf.constant([0.3, -0.2], tf.float64)
-    from ctr_keras.layers.dice import _fused_dice
+    from ctr_keras.layers.fused_dice import fused_dice
 
     x = tf.constant(RNG.normal(size=(5, 2)), tf.float32)
 
     def loss(x):
-        return tf.reduce_sum(tf.sin(_fused_dice(x, tf.cast(alpha, tf.float32), 1e-3)[0]))
+        return tf.reduce_sum(tf.sin(fused_dice(x, tf.cast(alpha, tf.float32), 1e-3)[0]))
 
     theory, numeric = tf.test.compute_gradient(loss, [x], delta=1e-3)
     np.testing.assert_allclose(theory[0], numeric[0], rtol=2e-2, atol=2e-3)

@@ -143,7 +143,9 @@ def test_callbacks(small_schema, small_data, tmp_path):
             keras.callbacks.EarlyStopping("val_loss", patience=9, restore_best_weights=True),
             keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(logs)),
             keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate * 0.5),
-            keras.callbacks.ModelCheckpoint(tmp_path / "{epoch}.keras", monitor="val_auc", mode="max"),
+            keras.callbacks.ModelCheckpoint(
+                tmp_path / "{epoch}.keras", monitor="val_auc", mode="max"
+            ),
             keras.callbacks.ReduceLROnPlateau("val_loss", patience=9),
             keras.callbacks.TensorBoard(tmp_path / "board", histogram_freq=1),
             keras.callbacks.TerminateOnNaN(),

@@ -83,7 +83,7 @@ def mlp(layers, x):
 
 def mlp_weights(layer):
     weights = [w.numpy() for w in layer.trainable_weights]
-    return list(zip(weights[::2], weights[1::2]))
+    return list(zip(weights[::2], weights[1::2], strict=True))
 
 
 def randomized(model):
@@ -130,7 +130,10 @@ def test_din_formula(plain_schema, batch):
     """Equation 3 of the paper with the public code's difference, by a loop over positions."""
     model = randomized(
         ck.models.DIN(
-            plain_schema, embedding_dim=4, units=(6,), attention_units=(5, 3),
+            plain_schema,
+            embedding_dim=4,
+            units=(6,),
+            attention_units=(5, 3),
             attention_activation="sigmoid",
         )  # fmt: skip
     )
@@ -156,9 +159,8 @@ def test_din_formula(plain_schema, batch):
 
 
 def test_padding_and_its_length_change_nothing(plain_schema, batch):
-    longer = ck.Schema(
-        [*plain_schema.features[:2], ck.Feature("history_item_id", "history", length=9, shares="item_id")]
-    )  # fmt: skip
+    history = ck.Feature("history_item_id", "history", length=9, shares="item_id")
+    longer = ck.Schema([*plain_schema.features[:2], history])
     padded = {**batch, "history_item_id": np.pad(batch["history_item_id"], ((0, 0), (0, 5)))}
     for cls in (ck.models.DIN, ck.models.DeepFM):
         short, long = cls(plain_schema, embedding_dim=4), cls(longer, embedding_dim=4)

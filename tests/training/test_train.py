@@ -108,7 +108,9 @@ def test_changed_vocabulary_is_refused(prepared, small_schema, tmp_path):
     data = tmp_path / "data"
     words = ck.Vocabulary.write(tmp_path / "v.txt", [f"i{n}" for n in range(39)])
     features = [
-        ck.Feature("item_id", "item", vocabulary=words, dtype="string") if f.name == "item_id" else f
+        ck.Feature("item_id", "item", vocabulary=words, dtype="string")
+        if f.name == "item_id"
+        else f
         for f in small_schema
     ]
     schema = ck.Schema(features).save(data)

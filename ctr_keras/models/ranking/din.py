@@ -100,7 +100,7 @@ class DIN(CTRModel):
 def attention_inputs(
     fields: Fields,
 ) -> tuple[KerasTensor, KerasTensor, KerasTensor, tuple[str, ...]]:
-    """Target `(batch, W)`, past items `(batch, length, W)`, their mask, and the histories' names."""
+    """Target `(batch, W)`, past items `(batch, length, W)`, mask, and the histories' names."""
     pairs = [
         feature
         for feature in fields.schema.by_role("history")
@@ -118,7 +118,7 @@ def attention_inputs(
             f"The histories describe the same past items, so they need one length. Received: "
             f"`length={lengths}`"
         )
-    target = joined([fields.scalars[feature.shares] for feature in pairs])
+    target = joined([fields.scalars[str(feature.shares)] for feature in pairs])
     history = joined([fields.sequences[feature.name] for feature in pairs])
     mask = fields.mask(pairs[0].name)
     for feature in pairs[1:]:

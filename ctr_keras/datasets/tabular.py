@@ -1,0 +1,319 @@
+"""Anybody's CSV or Parquet as training data."""
+
+import os
+import pathlib
+import shutil
+from collections.abc import Iterator, Sequence
+
+import ibis
+import ibis.expr.types as ir
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+
+from ctr_keras import files
+from ctr_keras.data.columns import Columns, Ragged, num_rows
+from ctr_keras.data.entities import key_feature
+from ctr_keras.data.split import SPLITS, check_fractions, split_name, time_boundaries
+from ctr_keras.data.write import write
+from ctr_keras.datasets import drafts, prepared
+from ctr_keras.datasets.infer import connect, infer_schema
+from ctr_keras.datasets.prepared import Prepared
+from ctr_keras.datasets.sources import Report, to_stderr
+from ctr_keras.datasets.tables import (
+    BATCH_ROWS,
+    read_tables,
+    table_files,
+    unused_columns,
+)
+from ctr_keras.schema import Feature, Schema, Vocabulary
+
+__all__ = ["infer_schema", "prepare"]
+
+_FORMAT = 1
+_ROW, _RANDOM, _PART = "__row__", "__random__", "__split__"
+_DISTINCT_TIMES = 1_000_000
+
+
+def prepare(
+    out: str | os.PathLike,
+    path: str | os.PathLike,
+    schema: Schema | str | os.PathLike | None = None,
+    *,
+    split: str | None = None,
+    fractions: Sequence[float] = (0.8, 0.1, 0.1),
+    seed: int = 0,
+    list_separator: str = "|",
+    layout: str = "block",
+    report: Report = to_stderr,
+) -> Prepared:
+    """Make training data of a CSV or Parquet file.
+
+    Every value is checked against the schema. Vocabulary files that the schema names and that do
+    not exist are built from the training rows. Memory does not grow with the number of rows: what
+    does not fit goes to the disk, beside `out`.
+
+    Args:
+        out: Folder to make. It keeps its old content until the new is whole.
+        path: A CSV with a header, a Parquet file, or a folder of either.
+        schema: What a row is: a `ck.Schema`, or a `schema.json` such as `infer_schema` writes. By
+            default it is inferred.
+        split: `"time"` (the test rows are the newest; the default where the schema has a time) or
+            `"random"` (drawn with `seed`).
+        fractions: Shares of the train, valid and test rows.
+        seed: Of the random split.
+        list_separator: What separates the values of a list in a CSV column.
+        layout: Of the TFRecords, see `ck.data.write`.
+        report: Called with lines for the user; by default they go to stderr.
+
+    Returns:
+        `Prepared`: the folder and the numbers of its splits.
+
+    Raises:
+        ValueError: a file, column or value is not what it should be (named with its row), or a
+            split would be empty.
+        OSError: the disk is full.
+
+    Example:
+
+    >>> tabular.infer_schema("clicks.csv", out="schema.json")   # look at it, edit it
+    >>> tabular.prepare("tf_data/mine", "clicks.csv", "schema.json")
+    """
+    check_fractions(fractions)
+    sources = table_files(path)
+    schema = _schema(sources, path, schema, list_separator, report)
+    split = _split_rule(schema, split)
+    key = prepared.key_of(
+        {
+            "format": _FORMAT,
+            "files": [files.sha256(source) for source in sources],
+            "schema": schema.to_dict(),
+            "split": [split, list(fractions), seed],
+            "list_separator": list_separator,
+            "layout": layout,
+        }
+    )
+    found = prepared.up_to_date(out, key)
+    if found is not None:
+        report(f"{out} is up to date")
+        return found
+    with prepared.replacing(out, key) as staging:
+        rows = staging / "rows.parquet"
+        if not rows.exists():
+            _copy_checked(sources, schema, list_separator, seed, rows, report)
+        spilled = staging / "spilled"
+        connection = connect(spilled)
+        table = _with_split(connection.read_parquet(str(rows)), schema, split, fractions)
+        final = _with_built_vocabularies(schema, table, staging / "vocabularies").save(staging)
+        for index, name in enumerate(SPLITS):
+            if not prepared.is_written(staging, name, key):
+                part = staging / f"{name}.parquet"
+                table.filter(table[_PART] == index).order_by(_ROW).to_parquet(part)
+                chunks = _chunks(part, final)
+                manifest = write(staging / name, final, chunks, layout=layout, metadata={"key": key})
+                part.unlink()
+                report(f"{name}: {manifest.rows:,} rows")
+        _entities(table, final, "item", staging / prepared.ITEMS_FILE)
+        _entities(table, final, "user", staging / prepared.USERS_FILE)
+        result = Prepared(pathlib.Path(out), str(path), **_summary(table, final))
+        connection.disconnect()
+        shutil.rmtree(spilled, ignore_errors=True)
+        rows.unlink()
+        prepared.finish(staging, key, result)
+    return result
+
+
+def _schema(
+    sources: list[pathlib.Path], path, schema, list_separator: str, report: Report
+) -> Schema:
+    if schema is None:
+        schema = infer_schema(path, list_separator=list_separator)
+        report(f"Inferred a schema: {', '.join(f'{f.name} ({f.role})' for f in schema)}")
+    elif not isinstance(schema, Schema):
+        schema = drafts.load(schema)
+    if schema.label is not None:
+        unused = unused_columns(sources[0], schema)
+        if unused:
+            report(f"Columns that the schema leaves out: {', '.join(unused)}")
+    for feature in schema:
+        if feature.kind == "text" and drafts.is_unbuilt(feature.vocabulary):
+            raise ValueError(
+                f"Feature {feature.name!r}: the words of a text are hashed or looked up in a file "
+                f"that exists. Received: `vocabulary={feature.vocabulary.file!r}`"
+            )
+    return schema
+
+
+def _split_rule(schema: Schema, split: str | None) -> str:
+    has_time = bool(schema.by_role("time"))
+    if split is None:
+        return "time" if has_time else "random"
+    if split not in ("time", "random"):
+        raise ValueError(f'`split` must be "time" or "random". Received: `{split=}`')
+    if split == "time" and not has_time:
+        raise ValueError(
+            "A split by time needs a feature with the role time. "
+            f"Received: `{split=}`, `features={schema.names}`"
+        )
+    return split
+
+
+def _copy_checked(
+    sources: list[pathlib.Path],
+    schema: Schema,
+    list_separator: str,
+    seed: int,
+    target: pathlib.Path,
+    report: Report,
+) -> None:
+    """All rows, checked and numbered, as one typed Parquet file: what DuckDB works on."""
+    random = np.random.Generator(np.random.Philox(seed))
+    temporary = target.with_suffix(".tmp")
+    writer, first = None, 0
+    try:
+        for columns in read_tables(sources, schema, list_separator):
+            rows = num_rows(columns)
+            batch = {feature.name: _arrow(feature, columns[feature.name]) for feature in schema}
+            numbers = {_ROW: np.arange(first, first + rows), _RANDOM: random.random(rows)}
+            table = pa.table({**batch, **numbers})
+            writer = writer or pyarrow.parquet.ParquetWriter(temporary, table.schema)
+            writer.write_table(table)
+            first += rows
+            if first % (BATCH_ROWS * 64) == 0:
+                report(f"read {first:,} rows")
+    finally:
+        if writer is not None:
+            writer.close()
+    os.replace(temporary, target)
+
+
+_ARROW_TYPES = {"int64": pa.int64(), "string": pa.string(), "float32": pa.float32()}
+
+
+def _arrow(feature: Feature, column) -> pa.Array:
+    kind = _ARROW_TYPES[feature.dtype]
+    if isinstance(column, Ragged):
+        return pa.ListArray.from_arrays(
+            pa.array(column.offsets, pa.int32()), pa.array(column.values, kind)
+        )
+    if feature.kind == "vector":
+        return pa.FixedSizeListArray.from_arrays(pa.array(column.ravel(), kind), feature.width)
+    return pa.array(column, kind)
+
+
+def _with_split(
+    table: ir.Table, schema: Schema, split: str, fractions: Sequence[float]
+) -> ir.Table:
+    """The table with the number of each row's split."""
+    if split == "time":
+        time = table[schema.by_role("time")[0].name]
+        part = sum((time >= int(cut)).cast("int8") for cut in _boundaries(time, fractions))
+    else:
+        cuts = np.cumsum(fractions)[:-1]
+        part = sum((table[_RANDOM] >= float(cut)).cast("int8") for cut in cuts)
+    table = table.mutate(**{_PART: part})
+    sizes = dict(table.group_by(_PART).agg(n=table.count()).to_pyarrow().to_pandas().to_numpy())
+    for index in range(len(fractions)):
+        if index not in sizes:
+            raise ValueError(
+                f"The {split_name(index)} split would be empty: there are only "
+                f"{sum(sizes.values())} rows. Received: `fractions={tuple(fractions)}`"
+            )
+    return table
+
+
+def _boundaries(time: ir.IntegerColumn, fractions: Sequence[float]) -> np.ndarray:
+    """The first time of each split after the first, from a bounded number of counts."""
+    table = time.as_table()
+    name = time.get_name()
+    found = table.aggregate(least=time.min(), most=time.max(), distinct=time.approx_nunique())
+    least, most, distinct = next(iter(found.to_pyarrow().to_pandas().itertuples(index=False)))
+    # Over a million distinct times are counted in a million steps of equal width.
+    width = 1 if distinct < _DISTINCT_TIMES else -(-(most - least + 1) // _DISTINCT_TIMES)
+    step = ((table[name] - int(least)) // int(width)).cast("int64")
+    counts = table.group_by(step=step).agg(n=table.count()).order_by("step").to_pyarrow()
+    steps = counts["step"].to_numpy()
+    return time_boundaries(steps * width + least, fractions, counts=counts["n"].to_numpy())
+
+
+def _with_built_vocabularies(schema: Schema, table: ir.Table, folder: pathlib.Path) -> Schema:
+    """Build the missing vocabulary files of the training rows, the most frequent value first."""
+    train = table.filter(table[_PART] == 0)
+    built = {}
+    for feature in schema:
+        if not drafts.is_unbuilt(feature.vocabulary):
+            continue
+        column = train[feature.name]
+        column = column.unnest() if feature.is_sequence else column
+        values = train.select(value=column)
+        missing = schema.padding(feature.name)
+        counts = (
+            values.filter(values.value != missing)
+            .group_by("value")
+            .agg(n=ibis._.count())
+            .order_by([ibis.desc("n"), "value"])
+            .to_pyarrow()
+        )
+        built[feature.name] = Vocabulary.write(
+            folder / f"{feature.name}.txt", counts["value"].to_pylist()
+        )
+    return drafts.with_vocabularies(schema, built)
+
+
+def _chunks(path: pathlib.Path, schema: Schema) -> Iterator[Columns]:
+    """The rows of a typed Parquet file."""
+    with pyarrow.parquet.ParquetFile(path) as file:
+        for batch in file.iter_batches(BATCH_ROWS, columns=schema.names):
+            yield {f.name: _columns(f, batch[f.name]) for f in schema}
+
+
+def _columns(feature: Feature, values: pa.Array):
+    if not (feature.is_sequence or feature.kind == "vector"):
+        return values.to_numpy(zero_copy_only=False)
+    flat = values.flatten().to_numpy(zero_copy_only=False)
+    if feature.kind == "vector":
+        return flat.reshape(-1, feature.width)
+    lengths = values.value_lengths().to_numpy(zero_copy_only=False)
+    return Ragged(flat, lengths.astype(np.int32))
+
+
+def _entities(table: ir.Table, schema: Schema, role: str, target: pathlib.Path) -> None:
+    """The raw features of each user or item, from its last row."""
+    key = key_feature(schema, role)
+    roles = ("user", "history") if role == "user" else ("item", "vector")
+    names = [f.name for r in roles for f in schema.by_role(r)]
+    if key is None:
+        pyarrow.parquet.write_table(pa.table({name: [] for name in names}), target)
+        return
+    time = schema.by_role("time")
+    # A later row of equal time counts as newer.
+    newest = table[_ROW]
+    if time:
+        newest = ibis.struct({"time": table[time[0].name], "row": table[_ROW]})
+    known = table.filter(table[key] != schema.padding(key))
+    others = {name: known[name].argmax(newest) for name in names if name != key}
+    known.group_by(key).agg(**others).order_by(key).select(*names).to_parquet(target)
+
+
+def _summary(table: ir.Table, schema: Schema) -> dict[str, dict]:
+    label = table[schema.label.name]
+    counts = table.group_by(_PART).agg(n=table.count(), rate=label.mean()).order_by(_PART)
+    found = counts.to_pyarrow().to_pylist()
+    summary = {
+        "rows": {name: int(row["n"]) for name, row in zip(SPLITS, found, strict=True)},
+        "click_rate": {name: float(row["rate"]) for name, row in zip(SPLITS, found, strict=True)},
+    }
+    for role in ("user", "item"):
+        summary[f"unseen_{role}s"] = _unseen(table, key_feature(schema, role))
+    return summary
+
+
+def _unseen(table: ir.Table, key: str | None) -> dict[str, float]:
+    """Share of each split's rows whose user or item has no training row."""
+    if key is None:
+        return {}
+    trained = table.filter(table[_PART] == 0)[key].as_table().distinct()
+    rest = table.anti_join(trained, key).group_by(_PART).agg(n=ibis._.count()).to_pyarrow()
+    absent = dict(zip(rest[_PART].to_pylist(), rest["n"].to_pylist(), strict=True))
+    sizes = table.group_by(_PART).agg(n=table.count()).order_by(_PART).to_pyarrow()["n"].to_pylist()
+    return {name: absent.get(i, 0) / sizes[i] for i, name in enumerate(SPLITS)}

@@ -1,0 +1,330 @@
+import gzip
+import json
+import pathlib
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ctr_keras import data
+from ctr_keras.data.describe import raw_columns
+from ctr_keras.data.manifest import Manifest
+from ctr_keras.datasets import drafts, tabular
+from ctr_keras.schema import Feature, Schema, Vocabulary
+
+SPLITS = ("train", "valid", "test")
+
+
+def quiet(_):
+    pass
+
+
+def clicks(rows: int = 60) -> pd.DataFrame:
+    """A row a second; the last rows have a user, an item and a city of their own."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {
+            "user_id": rng.integers(1, 8, rows),
+            "item_id": [f"i{n}" for n in rng.integers(0, 9, rows)],
+            "item_title": [f"a film called {n}" for n in rng.integers(0, 9, rows)],
+            "city": rng.choice(["Köln", "Ulm", ""], rows),
+            "price": rng.normal(size=rows).round(3),
+            "history_item_id": [
+                "|".join(f"i{n}" for n in rng.integers(0, 9, k)) for k in rng.integers(0, 6, rows)
+            ],
+            "time": 1_600_000_000 + np.arange(rows),
+            "click": rng.integers(0, 2, rows),
+        }
+    )
+    frame.loc[rows - 3 :, ["user_id", "item_id", "city"]] = [99, "i99", "Bonn"]
+    return frame
+
+
+@pytest.fixture
+def csv(tmp_path):
+    path = tmp_path / "clicks.csv"
+    clicks().to_csv(path, index=False)
+    return path
+
+
+def prepare(out, path, schema=None, **options):
+    return tabular.prepare(out, path, schema, report=quiet, **options)
+
+
+def stored(folder: pathlib.Path, name: str) -> pd.DataFrame:
+    parts = []
+    for columns in raw_columns(folder / name, Manifest.load(folder / name)):
+        plain = {}
+        for key, value in columns.items():
+            if hasattr(value, "offsets"):
+                value = [v.tolist() for v in np.split(value.values, value.offsets[1:-1])]
+            plain[key] = list(value)
+        parts.append(pd.DataFrame(plain))
+    return pd.concat(parts, ignore_index=True)
+
+
+def lines(folder: pathlib.Path, name: str) -> list[str]:
+    return (folder / "vocabularies" / f"{name}.txt").read_text("utf-8").splitlines()
+
+
+def test_infers_roles_kinds_and_vocabularies(csv, tmp_path):
+    schema = tabular.infer_schema(csv, out=tmp_path / "draft.json")
+    assert {f.name: (f.role, f.kind, f.dtype) for f in schema} == {
+        "user_id": ("user", "id", "int64"),
+        "item_id": ("item", "id", "string"),
+        "item_title": ("item", "text", "string"),
+        "city": ("context", "id", "string"),
+        "price": ("context", "number", "float32"),
+        "history_item_id": ("history", "id", "string"),
+        "time": ("time", "number", "int64"),
+        "click": ("label", "number", "float32"),
+        "group_user_id": ("group", "id", "int64"),
+    }
+    assert schema["history_item_id"].shares == "item_id"
+    assert schema["item_title"].vocabulary.hashed
+    config = json.loads((tmp_path / "draft.json").read_text())
+    assert config["features"][0]["vocabulary"] == {"file": "vocabularies/user_id.txt"}
+    assert drafts.load(tmp_path / "draft.json") == schema
+    small = tabular.infer_schema(csv, max_vocabulary=3)
+    assert small["item_id"].vocabulary.hashed
+
+
+def test_a_csv_becomes_what_a_model_reads(csv, tmp_path):
+    out = tmp_path / "out"
+    prepared = prepare(out, csv)
+    assert prepared.rows == {"train": 48, "valid": 6, "test": 6}
+    assert prepared.unseen_users["test"] == pytest.approx(3 / 6)
+    assert prepared.unseen_items["test"] >= 3 / 6
+    frame = clicks()
+    train = frame[:48]
+    for name in ("user_id", "item_id", "city"):
+        values = train[name].astype(str)
+        assert set(lines(out, name)) == set(values) - {""}
+        counts = values.value_counts()
+        assert (np.diff([counts[line] for line in lines(out, name)]) <= 0).all()
+    test = stored(out, "test")
+    assert test["user_id"].tolist() == frame["user_id"][54:].tolist()
+    assert test["group_user_id"].tolist() == frame["user_id"][54:].tolist()
+    assert ["|".join(v.decode() for v in row) for row in test["history_item_id"]] == frame[
+        "history_item_id"
+    ][54:].tolist()
+    features, label = next(iter(data.read(out / "test", batch_size=6)))
+    assert label.numpy().tolist() == frame["click"][54:].tolist()
+    assert features["user_id"].numpy()[-1] == 1 and features["item_id"].numpy()[-1] == 1
+
+
+def test_entities_are_those_of_the_last_row(csv, tmp_path):
+    prepare(tmp_path / "out", csv)
+    frame = clicks()
+    users = pd.read_parquet(tmp_path / "out" / "users.parquet")
+    assert list(users) == ["user_id", "history_item_id"]
+    last = frame.drop_duplicates("user_id", keep="last").sort_values("user_id")
+    assert users["user_id"].tolist() == last["user_id"].tolist()
+    assert ["|".join(row) for row in users["history_item_id"]] == last["history_item_id"].tolist()
+    items = pd.read_parquet(tmp_path / "out" / "items.parquet")
+    last = frame.drop_duplicates("item_id", keep="last").sort_values("item_id")
+    assert items["item_title"].tolist() == last["item_title"].tolist()
+
+
+def test_parquet_gzip_and_a_folder_of_parts_give_the_same(csv, tmp_path):
+    prepare(tmp_path / "csv", csv)
+    frame = clicks()
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    frame["history_item_id"] = [row.split("|") if row else [] for row in frame["history_item_id"]]
+    frame["time"] = pd.to_datetime(frame["time"], unit="s")
+    frame["click"] = frame["click"].astype(bool)
+    frame[:31].to_parquet(parts / "part-0.parquet")
+    frame[31:].to_parquet(parts / "part-1.parquet")
+    prepare(tmp_path / "parquet", parts)
+    packed = tmp_path / "packed.csv.gz"
+    packed.write_bytes(gzip.compress(csv.read_bytes()))
+    prepare(tmp_path / "gzip", packed)
+    tabs = tmp_path / "tabs.tsv"
+    clicks().to_csv(tabs, index=False, sep="\t")
+    prepare(tmp_path / "tabs", tabs)
+    for other in ("parquet", "gzip", "tabs"):
+        schemas = [(tmp_path / name / "schema.json").read_bytes() for name in ("csv", other)]
+        assert schemas[0] == schemas[1]
+        for name in SPLITS:
+            pd.testing.assert_frame_equal(
+                stored(tmp_path / other, name), stored(tmp_path / "csv", name), check_like=True
+            )
+
+
+def test_a_random_split_is_the_same_each_time_and_another_with_another_seed(csv, tmp_path):
+    frame = clicks(2000)
+    frame.to_csv(csv, index=False)
+    first = prepare(tmp_path / "a", csv, split="random", fractions=(0.6, 0.2, 0.2))
+    np.testing.assert_allclose(
+        np.array(list(first.rows.values())) / 2000, (0.6, 0.2, 0.2), atol=0.04
+    )
+    prepare(tmp_path / "b", csv, split="random", fractions=(0.6, 0.2, 0.2))
+    prepare(tmp_path / "c", csv, split="random", fractions=(0.6, 0.2, 0.2), seed=1)
+    times = [set(stored(tmp_path / name, "test")["time"]) for name in "abc"]
+    assert times[0] == times[1]
+    assert len(times[0] & times[2]) / len(times[0]) < 0.35
+
+
+def test_many_distinct_times_are_counted_in_steps(csv, tmp_path, monkeypatch):
+    monkeypatch.setattr(tabular, "_DISTINCT_TIMES", 20)
+    assert prepare(tmp_path / "out", csv).rows == {"train": 48, "valid": 6, "test": 6}
+    assert stored(tmp_path / "out", "train")["time"].max() < (
+        stored(tmp_path / "out", "valid")["time"].min()
+    )
+
+
+def test_an_edited_schema_with_a_vocabulary_of_its_own(csv, tmp_path):
+    folder = tmp_path / "schema"
+    tabular.infer_schema(csv, out=folder / "schema.json")
+    Vocabulary.write(folder / "vocabularies" / "city.txt", ["Bonn", "Ulm"])
+    config = json.loads((folder / "schema.json").read_text())
+    config["features"] = [f for f in config["features"] if f["name"] != "price"]
+    (folder / "schema.json").write_text(json.dumps(config))
+    said = []
+    tabular.prepare(tmp_path / "out", csv, folder / "schema.json", report=said.append)
+    assert lines(tmp_path / "out", "city") == ["Bonn", "Ulm"]
+    assert "Columns that the schema leaves out: price" in said
+    assert "price" not in Schema.load(tmp_path / "out")
+
+
+def test_numbers_vectors_and_missing_values(tmp_path):
+    schema = Schema(
+        (
+            Feature("item_id", "item", vocabulary=drafts.unbuilt("item_id")),
+            Feature("tags", "item", vocabulary=drafts.unbuilt("tags"), length=3),
+            Feature("v", "vector", kind="vector", width=2),
+            Feature("amount", "context", kind="number"),
+            Feature("label", "label", kind="number"),
+        )
+    )
+    path = tmp_path / "rows.csv"
+    rows = [f"{n % 4 or ''},{n}|{n + 1},0.5|{n},{n}.0,{n % 2}" for n in range(40)]
+    path.write_text("\n".join(["item_id,tags,v,amount,label", *rows, ""]))
+    prepare(tmp_path / "out", path, schema)
+    frame = pd.concat([stored(tmp_path / "out", name) for name in SPLITS])
+    assert (frame["item_id"] == -1).sum() == 10
+    assert frame["v"].iloc[0].tolist() == [0.5, frame["amount"].iloc[0]]
+    assert "-1" not in lines(tmp_path / "out", "item_id")
+    assert pd.read_parquet(tmp_path / "out" / "users.parquet").empty
+    assert pd.read_parquet(tmp_path / "out" / "items.parquet")["item_id"].tolist() == [1, 2, 3]
+
+
+def test_histories_over_their_length_keep_the_newest(csv, tmp_path):
+    schema = tabular.infer_schema(csv, history_length=2)
+    prepare(tmp_path / "out", csv, schema)
+    found = stored(tmp_path / "out", "train")["history_item_id"]
+    expected = [row.split("|")[-2:] if row else [] for row in clicks()["history_item_id"][:48]]
+    assert [[v.decode() for v in row] for row in found] == expected
+
+
+def test_a_second_prepare_does_nothing(csv, tmp_path):
+    assert not prepare(tmp_path / "out", csv).reused
+    assert prepare(tmp_path / "out", csv).reused
+    assert {p.name for p in tmp_path.iterdir()} == {"clicks.csv", "out"}
+    clicks(50).to_csv(csv, index=False)
+    assert not prepare(tmp_path / "out", csv).reused
+
+
+def broken(csv, column, row, value):
+    frame = clicks().astype(object)
+    frame.loc[row, column] = value
+    frame.to_csv(csv, index=False)
+
+
+@pytest.mark.parametrize(
+    "column, value, message",
+    [
+        ("click", 2, "'click', row 7: expected a label of 0 or 1"),
+        ("click", "", "'click', row 7: expected a label of 0 or 1. Received: `value=''`"),
+        ("click", "yes", "'click', row 7: expected a label of 0 or 1. Received: `value='yes'`"),
+        ("price", "cheap", "'price', row 7: expected a finite number. Received: `value='cheap'`"),
+        ("price", "nan", "'price', row 7: expected a finite number"),
+        ("price", "inf", "'price', row 7: expected a finite number"),
+        ("price", "", "'price', row 7: expected a finite number. Received: `value=''`"),
+        ("user_id", "me", "'user_id', row 7: expected an integer. Received: `value='me'`"),
+        ("user_id", "1.5", "'user_id', row 7: expected an integer"),
+        ("user_id", "-7", "'user_id', row 7: expected an id of 0 or more"),
+        ("time", "soon", "'time', row 7: expected a time. Received: `value='soon'`"),
+    ],
+)
+def test_a_bad_value_is_named_with_file_column_and_row(csv, tmp_path, column, value, message):
+    schema = tabular.infer_schema(csv)
+    broken(csv, column, 7, value)
+    with pytest.raises(ValueError, match=message) as error:
+        prepare(tmp_path / "out", csv, schema)
+    assert "clicks.csv" in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_row_counts_on_across_batches(csv, tmp_path, monkeypatch):
+    from ctr_keras.datasets import tables
+
+    monkeypatch.setattr(tables, "BATCH_ROWS", 8)
+    schema = tabular.infer_schema(csv)
+    broken(csv, "price", 41, "cheap")
+    with pytest.raises(ValueError, match="'price', row 41"):
+        prepare(tmp_path / "out", csv, schema)
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ("", "clicks.csv cannot be read: Empty CSV file"),
+        ("user_id,click,time\n", "clicks.csv has no rows"),
+        ("user_id,click,time\n1,0,3\n1,0\n", "clicks.csv cannot be read.*xpected.*3.*columns"),
+        ("user_id,user_id,click\n1,2,0\n", "column 'user_id' appears twice"),
+        ("user_id,price\n1,2\n", "no column is called label"),
+        ("user_id,time,click\n1,5,0\n2,5,1\n3,5,1\n", "valid split would be empty"),
+        ("user_id,click\n1,0\n", "split would be empty"),
+    ],
+)
+def test_files_that_are_no_data(csv, tmp_path, content, message):
+    csv.write_text(content)
+    with pytest.raises(ValueError, match=message):
+        prepare(tmp_path / "out", csv)
+    assert not (tmp_path / "out").exists()
+
+
+def test_bad_arguments(csv, tmp_path):
+    schema = tabular.infer_schema(csv)
+    without_time = Schema(tuple(f for f in schema if f.role != "time"))
+    more = Schema((*schema, Feature("age", "user", kind="number")))
+    words = drafts.with_vocabularies(schema, {"item_title": drafts.unbuilt("item_title")})
+    for options, message in (
+        ({"path": tmp_path / "nothing"}, "no CSV or Parquet file"),
+        ({"schema": tmp_path / "nothing.json"}, "No schema there"),
+        ({"schema": more}, "clicks.csv: missing column 'age'.*columns="),
+        ({"schema": words}, "'item_title': the words of a text"),
+        ({"split": "user"}, '`split` must be "time" or "random"'),
+        ({"schema": without_time, "split": "time"}, "needs a feature with the role time"),
+        ({"fractions": (1.0, 0.0, 0.0)}, "`fractions` must be"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            prepare(tmp_path / "out", **{"path": csv, **options})
+    with pytest.raises(ValueError, match="no such column. Received: `label='clicked'`"):
+        tabular.infer_schema(csv, label="clicked")
+
+
+def test_bad_drafts(tmp_path):
+    path = tmp_path / "schema.json"
+    path.write_text("{")
+    with pytest.raises(ValueError, match="not valid JSON"):
+        drafts.load(path)
+    feature = {"name": "x", "role": "item", "kind": "id"}
+    vocabulary = {"file": "vocabularies/x.txt", "size": 5, "sha256": "0" * 64}
+    config = {"schema_version": 1, "features": [{**feature, "vocabulary": vocabulary}]}
+    path.write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="the vocabulary of 'x' is missing"):
+        drafts.load(path)
+    Vocabulary.write(tmp_path / "vocabularies" / "x.txt", ["a"])
+    with pytest.raises(ValueError, match="changed after its schema was written"):
+        drafts.load(path)
+
+
+def test_a_missing_column_of_the_second_file_is_named(tmp_path):
+    clicks()[:30].to_csv(tmp_path / "a.csv", index=False)
+    clicks()[30:].drop(columns="price").to_csv(tmp_path / "b.csv", index=False)
+    schema = tabular.infer_schema(tmp_path / "a.csv")
+    with pytest.raises(ValueError, match="b.csv: missing column 'price'"):
+        prepare(tmp_path / "out", tmp_path, schema)
