@@ -100,9 +100,7 @@ def infer_schema(
         )
     time = _named(path, names, "time", time, _TIMES)
     columns = _scan(files, list_separator)
-    features = [
-        _feature(column, label, time, history_length, max_vocabulary) for column in columns
-    ]
+    features = [_feature(column, label, time, history_length, max_vocabulary) for column in columns]
     schema = Schema((*_with_shares(features), *_groups(features)))
     if out is not None:
         drafts.save(schema, out)
@@ -113,9 +111,7 @@ def connect(folder: str | os.PathLike | None = None) -> ibis.BaseBackend:
     """DuckDB in bounded memory; what does not fit spills to `folder`."""
     options = {} if folder is None else {"temp_directory": str(folder)}
     # Order costs memory and nothing here relies on it.
-    return ibis.duckdb.connect(
-        memory_limit=MEMORY_LIMIT, preserve_insertion_order=False, **options
-    )
+    return ibis.duckdb.connect(memory_limit=MEMORY_LIMIT, preserve_insertion_order=False, **options)
 
 
 def _named(path, names: list[str], what: str, given: str | None, usual: tuple) -> str | None:

@@ -235,7 +235,9 @@ def _check_widths(file: str, content: bytes, separator: bytes, width: int | None
     expected = widths[0] if width is None else width
     for number, found in enumerate(widths, start=1):
         if found != expected:
-            raise ValueError(f"{file}, line {number}: expected {expected} columns. Received: {found}")
+            raise ValueError(
+                f"{file}, line {number}: expected {expected} columns. Received: {found}"
+            )
 
 
 def _numbers(file: str, column: str, values: pd.Series, first: int) -> np.ndarray:
@@ -257,4 +259,6 @@ def _check(file: str, column: str, good, expected: str, first: int, values=None)
         return
     row = int(np.argmin(good))
     received = "" if values is None else f". Received: `value={values.iloc[row]!r}`"
-    raise ValueError(f"{file}, column {column!r}, line {row + first}: expected {expected}{received}")
+    raise ValueError(
+        f"{file}, column {column!r}, line {row + first}: expected {expected}{received}"
+    )

@@ -194,9 +194,7 @@ def _locked(out: pathlib.Path) -> Iterator[None]:
         except BlockingIOError:
             held = False
         if not held:
-            raise ValueError(
-                f"Another process is preparing there. Received: `out={str(out)!r}`"
-            )
+            raise ValueError(f"Another process is preparing there. Received: `out={str(out)!r}`")
         try:
             yield
         finally:

@@ -216,9 +216,7 @@ class RawFiles:
             ValueError: several files match (they are named).
         """
         found = [
-            name
-            for name in self._names()
-            if any(_matches(name, ending) for ending in endings)
+            name for name in self._names() if any(_matches(name, ending) for ending in endings)
         ]
         if len(found) > 1:
             raise ValueError(

@@ -82,7 +82,7 @@ def prepare(
     check_fractions(fractions)
     sources = table_files(path)
     schema = _schema(sources, path, schema, list_separator, report)
-    split = _split_rule(schema, split)
+    split, label = _split_rule(schema, split), schema.label.name
     key = prepared.key_of(
         {
             "format": _FORMAT,
@@ -110,12 +110,14 @@ def prepare(
                 part = staging / f"{name}.parquet"
                 table.filter(table[_PART] == index).order_by(_ROW).to_parquet(part)
                 chunks = _chunks(part, final)
-                manifest = write(staging / name, final, chunks, layout=layout, metadata={"key": key})
+                manifest = write(
+                    staging / name, final, chunks, layout=layout, metadata={"key": key}
+                )
                 part.unlink()
                 report(f"{name}: {manifest.rows:,} rows")
         _entities(table, final, "item", staging / prepared.ITEMS_FILE)
         _entities(table, final, "user", staging / prepared.USERS_FILE)
-        result = Prepared(pathlib.Path(out), str(path), **_summary(table, final))
+        result = Prepared(pathlib.Path(out), str(path), **_summary(table, final, label))
         connection.disconnect()
         shutil.rmtree(spilled, ignore_errors=True)
         rows.unlink()
@@ -131,10 +133,9 @@ def _schema(
         report(f"Inferred a schema: {', '.join(f'{f.name} ({f.role})' for f in schema)}")
     elif not isinstance(schema, Schema):
         schema = drafts.load(schema)
-    if schema.label is not None:
-        unused = unused_columns(sources[0], schema)
-        if unused:
-            report(f"Columns that the schema leaves out: {', '.join(unused)}")
+    unused = unused_columns(sources[0], schema)
+    if unused:
+        report(f"Columns that the schema leaves out: {', '.join(unused)}")
     for feature in schema:
         if feature.kind == "text" and drafts.is_unbuilt(feature.vocabulary):
             raise ValueError(
@@ -295,9 +296,8 @@ def _entities(table: ir.Table, schema: Schema, role: str, target: pathlib.Path) 
     known.group_by(key).agg(**others).order_by(key).select(*names).to_parquet(target)
 
 
-def _summary(table: ir.Table, schema: Schema) -> dict[str, dict]:
-    label = table[schema.label.name]
-    counts = table.group_by(_PART).agg(n=table.count(), rate=label.mean()).order_by(_PART)
+def _summary(table: ir.Table, schema: Schema, label: str) -> dict[str, dict]:
+    counts = table.group_by(_PART).agg(n=table.count(), rate=table[label].mean()).order_by(_PART)
     found = counts.to_pyarrow().to_pylist()
     summary = {
         "rows": {name: int(row["n"]) for name, row in zip(SPLITS, found, strict=True)},

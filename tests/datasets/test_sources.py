@@ -110,7 +110,11 @@ def test_the_cache_folder(monkeypatch, tmp_path):
     assert sources.cache_folder("other").name == "other"
 
 
-def test_a_truncated_download_is_an_error_of_the_connection(published, tmp_path, lines, monkeypatch):
+def test_a_truncated_download_is_an_error_of_the_connection(
+    published, tmp_path, lines, monkeypatch
+):
+    parts = [b"12345"]
+
     class Short:
         headers = {"Content-Length": "10"}
 
@@ -120,7 +124,7 @@ def test_a_truncated_download_is_an_error_of_the_connection(published, tmp_path,
         def __exit__(self, *_):
             pass
 
-        def read(self, _, parts=[b"12345"]):
+        def read(self, _):
             return parts.pop() if parts else b""
 
     monkeypatch.setattr(sources.urllib.request, "urlopen", lambda *_, **__: Short())

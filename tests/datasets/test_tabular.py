@@ -298,6 +298,7 @@ def test_bad_arguments(csv, tmp_path):
         ({"schema": words}, "'item_title': the words of a text"),
         ({"split": "user"}, '`split` must be "time" or "random"'),
         ({"schema": without_time, "split": "time"}, "needs a feature with the role time"),
+        ({"schema": Schema(tuple(f for f in schema if f.role != "label"))}, "no feature with"),
         ({"fractions": (1.0, 0.0, 0.0)}, "`fractions` must be"),
     ):
         with pytest.raises(ValueError, match=message):

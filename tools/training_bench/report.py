@@ -53,7 +53,7 @@ def lines(runs: Iterable[Run]) -> list[Line]:
             result.append(_line(own, workload, BEST_PEER, shipped))
         if OURS in names and peers - shipped:
             result.append(_line(own, workload, BEST_TUNED, peers))
-    return result
+    return [line for line in result if line.implementation in IMPLEMENTATIONS or line.step_ms]
 
 
 def _line(runs: list[Run], workload: str, name: str, members: set[str]) -> Line:
@@ -76,7 +76,7 @@ def _line(runs: list[Run], workload: str, name: str, members: set[str]) -> Line:
         final_loss=last.measured["final_loss"],
         peak_mb=max(run.measured["peak_mb"] for run in theirs.values()),
         disturbed=max(run.disturbed for run in theirs.values()),
-        error=next((r.error for r in runs if r.implementation in members and r.error), None),
+        error=next((r.error for r in runs if r.implementation == name and r.error), None),
     )
 
 
