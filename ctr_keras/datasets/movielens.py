@@ -138,6 +138,16 @@ def prepare(
 
 
 @dataclasses.dataclass(frozen=True)
+class _Past:
+    """What is known of some users as of some moments, as positions in the table of items."""
+
+    liked: Ragged
+    disliked: Ragged
+    rated_count: np.ndarray
+    liked_count: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
 class _Rows:
     """The rating rows in the order of time, and how a row becomes features.
 
@@ -146,9 +156,9 @@ class _Rows:
         split: Number of each row's split.
         user: Each row's position in `tables.users`.
         item: Each row's position in `tables.items`.
-        label: Each row's label.
-        likes: The clicks, by user and time.
-        liked_item: The position in `tables.items` of each of them.
+        liked: Each row's label.
+        likes: The rows with label 1, by user and time.
+        dislikes: The rows with label 0, by user and time.
         genres: Genres of each item.
         history_length: How many past items a row keeps.
     """
@@ -157,9 +167,9 @@ class _Rows:
     split: np.ndarray
     user: np.ndarray
     item: np.ndarray
-    label: np.ndarray
+    liked: np.ndarray
     likes: PastEvents
-    liked_item: np.ndarray
+    dislikes: PastEvents
     genres: Ragged
     history_length: int
 
@@ -168,17 +178,16 @@ class _Rows:
         ratings = tables.ratings.sort_values("time", kind="stable", ignore_index=True)
         tables = dataclasses.replace(tables, ratings=ratings)
         user = np.searchsorted(tables.users["user_id"], ratings["user_id"])
-        item = np.searchsorted(tables.items["item_id"], ratings["item_id"])
-        label = (ratings["rating"] >= LIKED_FROM).to_numpy()
+        liked = (ratings["rating"] >= LIKED_FROM).to_numpy()
         time = ratings["time"].to_numpy()
         return cls(
             tables=tables,
             split=time_split(time, fractions),
             user=user,
-            item=item,
-            label=label,
-            likes=PastEvents.of(user[label], time[label]),
-            liked_item=item[label],
+            item=np.searchsorted(tables.items["item_id"], ratings["item_id"]),
+            liked=liked,
+            likes=PastEvents.of(user[liked], time[liked]),
+            dislikes=PastEvents.of(user[~liked], time[~liked]),
             genres=Ragged.from_lists(tables.items["genres"]),
             history_length=history_length,
         )
@@ -190,47 +199,41 @@ class _Rows:
         masks = {name: self.split == index for index, name in enumerate(SPLITS)}
         return {
             "rows": {name: int(mask.sum()) for name, mask in masks.items()},
-            "click_rate": {name: float(self.label[mask].mean()) for name, mask in masks.items()},
+            "click_rate": {name: float(self.liked[mask].mean()) for name, mask in masks.items()},
             "unseen_users": {n: float(1 - trained_users[m].mean()) for n, m in masks.items()},
             "unseen_items": {n: float(1 - trained_items[m].mean()) for n, m in masks.items()},
         }
 
     def schema(self, folder: pathlib.Path) -> Schema:
         """The features, with vocabularies of what the training rows hold."""
-        train = np.flatnonzero(self.split == 0)
-        columns = self._columns(train, self._no_history(len(train)))
+        train = self.split == 0
+        columns = {
+            **self._user_columns(self.user[train]),
+            **self._item_columns(self.item[train]),
+        }
 
-        def vocabulary(name: str) -> Vocabulary:
+        def id_feature(name: str, role: str, dtype: str, length: int | None = None) -> Feature:
             column = columns[name]
             values = column.values if isinstance(column, Ragged) else column
-            return Vocabulary.write(folder / f"{name}.txt", by_frequency(values))
+            vocabulary = Vocabulary.write(folder / f"{name}.txt", by_frequency(values))
+            return Feature(name, role=role, vocabulary=vocabulary, length=length, dtype=dtype)
 
-        def scalar(name: str, role: str, dtype: str = "string") -> Feature:
-            return Feature(name, role=role, vocabulary=vocabulary(name), dtype=dtype)
-
-        def history(shares: str) -> Feature:
-            length = self.history_length
-            return Feature(f"history_{shares}", role="history", length=length, shares=shares)
-
-        most_genres = int(max(self.genres.lengths.max(), 1))
+        past = {"length": self.history_length, "dtype": "int64"}
         return Schema(
             (
-                scalar("user_id", "user", "int64"),
-                scalar("age", "user"),
-                scalar("gender", "user"),
-                scalar("occupation", "user"),
-                scalar("item_id", "item", "int64"),
-                scalar("year", "item", "int64"),
-                Feature(
-                    "genres",
-                    role="item",
-                    vocabulary=vocabulary("genres"),
-                    length=most_genres,
-                    dtype="string",
-                ),
-                history("item_id"),
-                history("year"),
-                Feature("group_user", role="group"),
+                id_feature("user_id", "user", "int64"),
+                id_feature("age", "user", "string"),
+                id_feature("gender", "user", "string"),
+                id_feature("occupation", "user", "string"),
+                Feature("user_ratings", role="user", kind="number"),
+                Feature("user_like_rate", role="user", kind="number"),
+                Feature("disliked_item_id", role="user", shares="item_id", **past),
+                id_feature("item_id", "item", "int64"),
+                id_feature("year", "item", "int64"),
+                id_feature("genres", "item", "string", int(max(self.genres.lengths.max(), 1))),
+                Feature("history_item_id", role="history", shares="item_id", **past),
+                Feature("history_year", role="history", shares="year", **past),
+                Feature("group_user_id", role="group"),
                 Feature("time", role="time", kind="number"),
                 Feature("label", role="label", kind="number"),
             )
@@ -241,45 +244,16 @@ class _Rows:
         rows = np.flatnonzero(self.split == split)
         for start in range(0, len(rows), _CHUNK_ROWS):
             chunk = rows[start : start + _CHUNK_ROWS]
-            time = self.tables.ratings["time"].to_numpy()[chunk]
-            yield self._columns(chunk, self._history(self.user[chunk], time))
-
-    def _columns(self, rows: np.ndarray, history: Ragged) -> Columns:
-        ratings = self.tables.ratings.iloc[rows]
-        return {
-            **self._user_columns(self.user[rows], history),
-            **self._item_columns(self.item[rows]),
-            "group_user": ratings["user_id"].to_numpy(),
-            "time": ratings["time"].to_numpy(),
-            "label": self.label[rows].astype(np.float32),
-        }
-
-    def _user_columns(self, user: np.ndarray, history: Ragged) -> Columns:
-        users = self.tables.users.iloc[user]
-        items = self.tables.items
-        return {
-            **{name: users[name].to_numpy() for name in ("user_id", "age", "gender", "occupation")},
-            **{
-                f"history_{name}": Ragged(items[name].to_numpy()[history.values], history.lengths)
-                for name in ("item_id", "year")
-            },
-        }
-
-    def _item_columns(self, item: np.ndarray) -> Columns:
-        items = self.tables.items.iloc[item]
-        return {
-            "item_id": items["item_id"].to_numpy(),
-            "year": items["year"].to_numpy(),
-            "genres": _take(self.genres, item),
-        }
-
-    def _history(self, user: np.ndarray, time: np.ndarray) -> Ragged:
-        """Positions in `tables.items` of what each user liked strictly before a time."""
-        past = self.likes.before(user, time, self.history_length)
-        return Ragged(self.liked_item[past.values], past.lengths)
-
-    def _no_history(self, rows: int) -> Ragged:
-        return Ragged(np.zeros(0, np.int64), np.zeros(rows, np.int32))
+            ratings = self.tables.ratings.iloc[chunk]
+            time = ratings["time"].to_numpy()
+            yield {
+                **self._user_columns(self.user[chunk]),
+                **self._past_columns(self._past(self.user[chunk], time)),
+                **self._item_columns(self.item[chunk]),
+                "group_user_id": ratings["user_id"].to_numpy(),
+                "time": time,
+                "label": self.liked[chunk].astype(np.float32),
+            }
 
     def items(self) -> pd.DataFrame:
         """The raw features of every item, and its title."""
@@ -290,7 +264,45 @@ class _Rows:
         """The raw features of every user as of the end of the data."""
         user = np.arange(len(self.tables.users))
         end = np.full(len(user), self.tables.ratings["time"].max() + 1)
-        return as_frame(self._user_columns(user, self._history(user, end)))
+        past = self._past(user, end)
+        return as_frame({**self._user_columns(user), **self._past_columns(past)})
+
+    def _user_columns(self, user: np.ndarray) -> Columns:
+        users = self.tables.users.iloc[user]
+        return {name: users[name].to_numpy() for name in users}
+
+    def _item_columns(self, item: np.ndarray) -> Columns:
+        items = self.tables.items.iloc[item]
+        return {
+            "item_id": items["item_id"].to_numpy(),
+            "year": items["year"].to_numpy(),
+            "genres": _take(self.genres, item),
+        }
+
+    def _past(self, user: np.ndarray, time: np.ndarray) -> _Past:
+        """What users did strictly before a time."""
+        liked = self.likes.before(user, time, self.history_length)
+        disliked = self.dislikes.before(user, time, self.history_length)
+        liked_count = self.likes.count_before(user, time)
+        return _Past(
+            liked=Ragged(self.item[self.liked][liked.values], liked.lengths),
+            disliked=Ragged(self.item[~self.liked][disliked.values], disliked.lengths),
+            rated_count=liked_count + self.dislikes.count_before(user, time),
+            liked_count=liked_count,
+        )
+
+    def _past_columns(self, past: _Past) -> Columns:
+        def of_items(column: str, positions: Ragged) -> Ragged:
+            return Ragged(self.tables.items[column].to_numpy()[positions.values], positions.lengths)
+
+        return {
+            # The counts range over three orders of magnitude.
+            "user_ratings": np.log1p(past.rated_count).astype(np.float32),
+            "user_like_rate": ((past.liked_count + 1) / (past.rated_count + 2)).astype(np.float32),
+            "disliked_item_id": of_items("item_id", past.disliked),
+            "history_item_id": of_items("item_id", past.liked),
+            "history_year": of_items("year", past.liked),
+        }
 
 
 def by_frequency(values: np.ndarray) -> list:

@@ -74,16 +74,19 @@ def assert_no_leakage(folder: pathlib.Path, tables, check_rows: int | None = Non
     assert sum(map(len, splits.values())) == len(ratings)
     assert sum(frame["label"].sum() for frame in splits.values()) == (ratings["rating"] >= 4).sum()
 
-    likes = ratings[ratings["rating"] >= 4].sort_values("time", kind="stable")
-    likes_of = dict(list(likes.groupby("user_id")))
+    by_user = dict(list(ratings.sort_values("time", kind="stable").groupby("user_id")))
     length = Schema.load(folder)["history_item_id"].length
     year = tables.items.set_index("item_id")["year"]
     rows = pd.concat(splits.values())
     for row in rows.sample(min(check_rows or len(rows), len(rows)), random_state=0).itertuples():
-        past = likes_of.get(row.group_user, likes.head(0))
-        past = past[past["time"] < row.time]["item_id"].tolist()[-length:]
-        assert row.history_item_id == past
-        assert row.history_year == year[past].tolist()
+        past = by_user[row.group_user_id]
+        past = past[past["time"] < row.time]
+        liked = past[past["rating"] >= 4]["item_id"].tolist()
+        assert row.history_item_id == liked[-length:]
+        assert row.history_year == year[liked[-length:]].tolist()
+        assert row.disliked_item_id == past[past["rating"] < 4]["item_id"].tolist()[-length:]
+        assert row.user_ratings == pytest.approx(np.log1p(len(past)))
+        assert row.user_like_rate == pytest.approx((len(liked) + 1) / (len(past) + 2))
 
     schema = Schema.load(folder)
     for feature in schema:
@@ -107,7 +110,7 @@ def test_what_appears_late_is_out_of_vocabulary(small):
         lines = pathlib.Path(schema[name].vocabulary.file).read_text().splitlines()
         assert late not in lines
     rows = next(iter(data.read(prepared.folder / "test", batch_size=100).map(lambda x, y: x)))
-    by_user = dict(zip(rows["group_user"].numpy(), rows["user_id"].numpy(), strict=True))
+    by_user = dict(zip(rows["group_user_id"].numpy(), rows["user_id"].numpy(), strict=True))
     assert by_user[4] == 1 and by_user[1] > 1
 
 
@@ -125,17 +128,19 @@ def test_entity_tables_hold_every_item_and_user_as_of_the_end(small):
     prepared, tables = small
     schema = Schema.load(prepared.folder)
     items = pd.read_parquet(prepared.folder / "items.parquet")
-    assert list(items) == [f.name for f in schema.by_role("item")] + ["title"]
+    assert set(items) == {f.name for f in schema.by_role("item")} | {"title"}
     assert items["item_id"].tolist() == [1, 2, 3, 4, 5, 6, 7]
     assert items["title"][1] == "Été, L'"
     assert items["genres"][0].tolist() == ["Action", "Children's"]
     users = pd.read_parquet(prepared.folder / "users.parquet")
     roles = ("user", "history")
-    assert list(users) == [f.name for role in roles for f in schema.by_role(role)]
+    assert set(users) == {f.name for role in roles for f in schema.by_role(role)}
     likes = tables.ratings[tables.ratings["rating"] >= 4].sort_values("time", kind="stable")
     for row in users.itertuples():
         mine = likes[likes["user_id"] == row.user_id]["item_id"].tolist()
         assert row.history_item_id.tolist() == mine[-5:]
+        rated = (tables.ratings["user_id"] == row.user_id).sum()
+        assert row.user_like_rate == pytest.approx((len(mine) + 1) / (rated + 2))
 
 
 def test_every_raw_format_and_layout_gives_the_same_data(small, tmp_path):
@@ -191,7 +196,7 @@ def test_ml_100k_does_not_leak(ml_100k):
     tables = parse(files)
     assert len(tables.ratings) == 100_000
     assert (len(tables.users), len(tables.items)) == (943, 1682)
-    assert_no_leakage(ml_100k.folder, tables, check_rows=3000)
+    assert_no_leakage(ml_100k.folder, tables, check_rows=500)
 
 
 def test_ml_100k_gives_the_tracked_schema(ml_100k):
