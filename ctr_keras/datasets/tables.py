@@ -188,7 +188,7 @@ def _column(
         _flat(schema, feature, flat, lambda position: first_row + ragged.row_of(position)),
         ragged.lengths,
     )
-    if feature.kind != "vector":
+    if feature.width is None:
         return found
     wrong = np.flatnonzero(found.lengths != feature.width)
     if len(wrong):

@@ -117,7 +117,7 @@ def prepare(
                 report(f"{name}: {manifest.rows:,} rows")
         _entities(table, final, "item", staging / prepared.ITEMS_FILE)
         _entities(table, final, "user", staging / prepared.USERS_FILE)
-        result = Prepared(pathlib.Path(out), str(path), **_summary(table, final, label))
+        result = _summary(pathlib.Path(out), str(path), table, final, label)
         connection.disconnect()
         shutil.rmtree(spilled, ignore_errors=True)
         rows.unlink()
@@ -296,16 +296,19 @@ def _entities(table: ir.Table, schema: Schema, role: str, target: pathlib.Path) 
     known.group_by(key).agg(**others).order_by(key).select(*names).to_parquet(target)
 
 
-def _summary(table: ir.Table, schema: Schema, label: str) -> dict[str, dict]:
+def _summary(
+    folder: pathlib.Path, origin: str, table: ir.Table, schema: Schema, label: str
+) -> Prepared:
     counts = table.group_by(_PART).agg(n=table.count(), rate=table[label].mean()).order_by(_PART)
-    found = counts.to_pyarrow().to_pylist()
-    summary = {
-        "rows": {name: int(row["n"]) for name, row in zip(SPLITS, found, strict=True)},
-        "click_rate": {name: float(row["rate"]) for name, row in zip(SPLITS, found, strict=True)},
-    }
-    for role in ("user", "item"):
-        summary[f"unseen_{role}s"] = _unseen(table, key_feature(schema, role))
-    return summary
+    found = counts.to_pyarrow().to_pydict()
+    return Prepared(
+        folder=folder,
+        origin=origin,
+        rows=dict(zip(SPLITS, found["n"], strict=True)),
+        click_rate=dict(zip(SPLITS, found["rate"], strict=True)),
+        unseen_users=_unseen(table, key_feature(schema, "user")),
+        unseen_items=_unseen(table, key_feature(schema, "item")),
+    )
 
 
 def _unseen(table: ir.Table, key: str | None) -> dict[str, float]:

@@ -11,8 +11,15 @@ from ctr_keras.training import Evaluation, TrainingConfig
 
 # Chosen on the validation rows: `tools/compare_movielens.py`.
 MODEL = "DIN"
-OPTIONS: dict = {}
-EPOCHS = 5
+OPTIONS = {
+    "embedding_dim": 16,
+    "units": [128, 64],
+    "attention_units": [32, 16],
+    "activation": "dice",
+    "attention_normalize": "softmax",
+    "dropout": 0.5,
+}
+EPOCHS = 8
 USER = "196"
 
 
@@ -70,6 +77,7 @@ def quickstart(
         options=OPTIONS,
         epochs=EPOCHS,
         batch_size=512,
+        learning_rate=5e-4,
         patience=1,
     )
     trained = training.train(config)

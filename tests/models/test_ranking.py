@@ -171,10 +171,12 @@ def test_padding_and_its_length_change_nothing(plain_schema, batch):
 
 
 def test_din_overfits_a_tiny_batch(small_schema, small_data):
-    rows = ck.data.read(small_data, small_schema, batch_size=64).take(1)
+    rows = ck.data.read(small_data, small_schema, batch_size=64).take(1).cache().repeat(60)
     model = ck.models.DIN(small_schema, embedding_dim=8, units=(16,))
     model.compile(ck.optimizers.LazyAdam(0.02))
-    assert model.fit(rows, epochs=60, verbose=0, shuffle=False).history["auc"][-1] > 0.99
+    model.fit(rows, verbose=0, shuffle=False)
+    logs = model.evaluate(rows.take(1), verbose=0, return_dict=True)
+    assert logs["auc"] > 0.99
 
 
 def test_din_needs_a_history():
