@@ -5,6 +5,7 @@ command itself was wrong.
 """
 
 import json
+import math
 import pathlib
 import sys
 from typing import Annotated, Any, NoReturn
@@ -138,7 +139,7 @@ def train(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Train a model, or go on with a training that was interrupted."""
+    """Train a model, or go on after the last whole epoch of a training that was interrupted."""
     from ctr_keras import training
 
     config = training.TrainingConfig(
@@ -187,13 +188,17 @@ def rank(
     data: Data,
     user: Annotated[str, typer.Option(help="Id of a user in the prepared data.")],
     top: Annotated[int, typer.Option(min=1, help="How many items.")] = 10,
+    context: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Value of a context feature: hour=18. Repeatable."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """The best items for a user, by the exported SavedModel alone."""
     from ctr_keras import serving
 
     catalog = serving.Catalog.load(data)
-    profile = catalog.user(user)
+    profile = {**catalog.user(user), **_options(context or [])}
     ranking = serving.Ranker(model).rank(profile, catalog.new_items(profile), top)
     _print(serving.RankedList(user, catalog.item_key, ranking), as_json)
 
@@ -217,13 +222,22 @@ def main() -> NoReturn:
     """Run the command line; errors that a user can mend are one line, not a traceback."""
     try:
         app()
-    except (ValueError, TypeError, OSError) as error:
+    except Exception as error:
+        if not _is_expected(error):
+            raise
         typer.echo(f"error: {error}", err=True)
         sys.exit(1)
     except KeyboardInterrupt:
         typer.echo("interrupted; run the same command again to go on", err=True)
         sys.exit(130)
     sys.exit(0)
+
+
+def _is_expected(error: Exception) -> bool:
+    """Whether the message tells the user what to do; anything else is a bug."""
+    import tensorflow as tf
+
+    return isinstance(error, (ValueError, TypeError, OSError, tf.errors.OpError))
 
 
 def _options(pairs: list[str]) -> dict[str, Any]:
@@ -246,6 +260,15 @@ def _report(line: str) -> None:
 
 def _print(result: Any, as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps(result.to_dict(), ensure_ascii=False, default=str))
+        typer.echo(json.dumps(_finite(result.to_dict()), ensure_ascii=False, default=str))
     else:
         typer.echo(result.to_text())
+
+
+def _finite(value: Any) -> Any:
+    """`value` with NaN and infinity as null, which JSON has no word for."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

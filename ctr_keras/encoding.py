@@ -19,8 +19,8 @@ class FeatureEncoder(tf.Module):
 
     Ids are looked up or hashed, texts are split into words, sequences are cut to their length
     and padded on the right with id 0, numbers become float32. A missing id (`""`, or a negative
-    integer) becomes id 0. As a `tf.Module` it carries its lookup tables into a SavedModel, the
-    vocabularies as assets.
+    integer that is looked up or hashed) becomes id 0. As a `tf.Module` it carries its lookup
+    tables into a SavedModel, the vocabularies as assets.
 
     Args:
         schema: The `ck.Schema`. Vocabulary files must be on disk.
@@ -34,10 +34,13 @@ class FeatureEncoder(tf.Module):
     def __init__(self, schema: Schema):
         super().__init__(name="feature_encoder")
         self._schema = schema
+        # TensorFlow refuses a table without entries.
         self._tables = {
             feature.name: _lookup_table(feature, feature.vocabulary)
             for feature in schema
-            if feature.vocabulary is not None and feature.vocabulary.file is not None
+            if feature.vocabulary is not None
+            and feature.vocabulary.file is not None
+            and feature.vocabulary.size > RESERVED_IDS
         }
 
     def __call__(self, columns: dict) -> dict[str, tf.Tensor]:
@@ -78,8 +81,10 @@ class FeatureEncoder(tf.Module):
         owner = feature.shares or feature.name
         vocabulary = self._schema.vocabulary(feature.name)
         assert vocabulary is not None
-        if owner in self._tables:
-            ids = self._tables[owner].lookup(values) + RESERVED_IDS
+        if vocabulary.file is not None:
+            ids = tf.fill(tf.shape(values), tf.constant(OUT_OF_VOCABULARY_ID, tf.int64))
+            if owner in self._tables:
+                ids = self._tables[owner].lookup(values) + RESERVED_IDS
             ids = tf.where(_is_missing(values), tf.cast(PADDING_ID, ids.dtype), ids)
         elif vocabulary.hashed:
             ids = hash_ids(values, vocabulary.size - RESERVED_IDS)

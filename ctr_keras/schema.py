@@ -49,7 +49,9 @@ class Vocabulary:
     hashed: bool = False
 
     def __post_init__(self):
-        if not isinstance(self.size, int) or self.size < RESERVED_IDS:
+        size = self.size.item() if hasattr(self.size, "item") else self.size
+        object.__setattr__(self, "size", size)  # A NumPy integer becomes Python's.
+        if not isinstance(size, int) or size < RESERVED_IDS:
             raise ValueError(
                 "A vocabulary needs a `size` of at least 2 (padding and out of vocabulary). "
                 f"Received: `size={self.size!r}`"
@@ -74,7 +76,10 @@ class Vocabulary:
         """Raw values are looked up in a UTF-8 text file, one value a line."""
         path = pathlib.Path(path).resolve()
         if not path.is_file():
-            raise ValueError(f"The vocabulary file does not exist. Received: `path={str(path)!r}`")
+            raise ValueError(
+                "The vocabulary file does not exist; `ctr-keras prepare` makes those of a data "
+                f"set. Received: `path={str(path)!r}`"
+            )
         return cls(
             size=_count_lines(path) + RESERVED_IDS, file=str(path), sha256=files.sha256(path)
         )
@@ -195,6 +200,8 @@ class Feature:
             self._fail("a label is one number, 0 or 1", "kind")
         if self.role in ("time", "group") and self.length is not None:
             self._fail(f"a {self.role} is one value a row", "length")
+        if self.role == "group" and self.kind != "id":
+            self._fail("a group is an id", "kind")
         if self.role == "time" and self.kind != "number":
             self._fail("a time is a number: seconds since 1970", "kind")
         if self.kind == "text" and self.vocabulary is not None and self.length is None:
@@ -265,7 +272,8 @@ class Feature:
     @classmethod
     def from_dict(cls, config: dict[str, Any], folder: str | os.PathLike | None = None):
         fields = {field.name for field in dataclasses.fields(cls)}
-        _check_keys(config, fields, f"feature {config.get('name')!r}")
+        name = config.get("name") if isinstance(config, dict) else config
+        _check_keys(config, fields, f"feature {name!r}")
         vocabulary = config.get("vocabulary")
         if vocabulary is not None:
             vocabulary = Vocabulary.from_dict(vocabulary, folder)
@@ -301,8 +309,10 @@ class Schema:
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"A schema names each feature once. Received: `name={name!r}`")
-        if len([f for f in self.features if f.role == "label"]) > 1:
-            raise ValueError("A schema has one label at most.")
+        for role in ("label", "time"):
+            found = [feature.name for feature in self.features if feature.role == role]
+            if len(found) > 1:
+                raise ValueError(f"A schema has one {role} at most. Received: `names={found}`")
         for feature in self.features:
             self._check_shared(feature)
 
@@ -366,9 +376,23 @@ class Schema:
         feature = self[name]
         if feature.dtype == "string":
             return ""
+        return int(self.missing(name, 0))
+
+    def missing(self, name: str, otherwise: float) -> float:
+        """-1 for integer ids that are looked up or hashed, `otherwise` for other numbers."""
+        feature = self[name]
         vocabulary = self.vocabulary(name)
         is_raw = feature.kind == "id" and not (vocabulary is not None and vocabulary.is_encoded)
-        return MISSING_INT if is_raw else 0
+        return MISSING_INT if is_raw else otherwise
+
+    def key(self, role: str) -> str | None:
+        """The id that tells users (`role="user"`) or items (`role="item"`) apart.
+
+        By the field's convention it is `user_id` or `item_id`; else the first id of one value.
+        `None` where there is none.
+        """
+        ids = [f.name for f in self.by_role(role) if f.kind == "id" and not f.is_sequence]
+        return f"{role}_id" if f"{role}_id" in ids else next(iter(ids), None)
 
     @property
     def fingerprint(self) -> str:
@@ -410,7 +434,7 @@ class Schema:
         try:
             _check_keys(config, {"schema_version", "features"}, "schema")
             return cls(tuple(Feature.from_dict(f, folder) for f in config.get("features", ())))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, KeyError) as error:
             raise ValueError(f"{source}: {error}") from error
 
     @classmethod

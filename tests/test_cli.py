@@ -60,8 +60,8 @@ def test_the_whole_path(run, raw, tmp_path):
 
 
 def test_csv(run, tmp_path):
-    lines = ["user_id,item_id,history_item_id,timestamp,click"]
-    lines += [f"u{n % 5},i{n % 7},i{n % 3}|i{n % 4},{1000 + n},{n % 2}" for n in range(60)]
+    lines = ["user_id,item_id,history_item_id,hour,timestamp,click"]
+    lines += [f"u{n % 5},i{n % 7},i{n % 3}|i{n % 4},{n % 24},{1000 + n},{n % 2}" for n in range(60)]
     (tmp_path / "clicks.csv").write_text("\n".join(lines) + "\n")
     schema = tmp_path / "schema.json"
     status, out, err = run("prepare", "schema", tmp_path / "clicks.csv", "--out", schema)
@@ -73,7 +73,14 @@ def test_csv(run, tmp_path):
     assert status == 0 and "60 rows" in out, err
     data = ["--data", tmp_path / "data", "--out", tmp_path / "out"]
     assert run("train", *data, "--epochs", "1")[0] == 0
-    (tmp_path / "clicks.csv").write_text("user_id,item_id,click\nu1,i1,7\n")
+    best, model = tmp_path / "out" / "best.keras", tmp_path / "model"
+    assert run("export", "--model", best, "--out", model)[0] == 0
+    rank = ["rank", "--model", model, "--data", tmp_path / "data", "--user", "u1"]
+    status, _, err = run(*rank)
+    assert status == 1 and "--set hour=" in err
+    status, out, err = run(*rank, "--set", "hour=18")
+    assert status == 0 and "the best for user u1" in out, err
+    (tmp_path / "clicks.csv").write_text(lines[0] + "\nu1,i1,i2,3,1000,7\n")
     status, _, err = run(*prepare, "--schema", schema)
     assert status == 1 and "clicks.csv" in err
 

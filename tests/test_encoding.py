@@ -27,6 +27,13 @@ def test_looked_up_integers(tmp_path):
     assert ids.tolist() == [3, 2, 0, 1]
 
 
+def test_empty_vocabulary_knows_nothing(tmp_path):
+    nothing = ck.Vocabulary.write(tmp_path / "n.txt", [])
+    for dtype, values in (("string", ["a", ""]), ("int64", [5, -1])):
+        feature = ck.Feature("x", "item", vocabulary=nothing, dtype=dtype)
+        assert encode(feature, tf.constant(values, dtype)).tolist() == [1, 0]
+
+
 def test_plain_ids_stay():
     feature = ck.Feature("x", "item", vocabulary=ck.Vocabulary.of_size(9))
     assert encode(feature, tf.constant([0, 1, 8], tf.int64)).tolist() == [0, 1, 8]

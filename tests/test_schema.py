@@ -47,6 +47,7 @@ def test_inputs_leave_out_what_is_no_model_input(small_schema):
         ({"kind": "number", "dtype": "string"}, "dtype='string'"),
         ({"dtype": "int8", "vocabulary": ck.Vocabulary.of_size(5)}, "dtype='int8'"),
         ({"role": "label", "kind": "id"}, "kind='id'"),
+        ({"role": "group", "kind": "number"}, "kind='number'"),
         ({"kind": "text", "vocabulary": ck.Vocabulary.hashing(5)}, "length=None"),
         ({"vocabulary": ck.Vocabulary.of_size(5), "shares": "y"}, "shares='y'"),
     ],
@@ -102,6 +103,8 @@ def test_newer_version_is_refused(small_schema, tmp_path):
         ('{"schema_version": 1, "features": [{"name": "a", "rôle": "user"}]}', "rôle"),
         ('{"schema_version": 1, "features": [{"name": "a"}]}', "role"),
         ('{"schema_version": 1, "feature": []}', "feature"),
+        ('{"schema_version": 1, "features": ["a"]}', "feature 'a'"),
+        ('{"schema_version": 1, "features": {"a": 1}}', "feature 'a'"),
     ],
 )
 def test_broken_file_is_named(tmp_path, text, message):
@@ -123,6 +126,21 @@ def test_changed_vocabulary_is_noticed(small_schema, tmp_path):
     path.write_text(path.read_text().replace("i3\n", "i3000\n"))
     with pytest.raises(ValueError, match="item_id.txt.*changed"):
         ck.Schema.load(tmp_path)
+
+
+def test_key_is_the_conventional_name_or_the_first_id(small_schema):
+    assert (small_schema.key("user"), small_schema.key("item")) == ("user_id", "item_id")
+    size = ck.Vocabulary.of_size(5)
+    odd = ck.Schema(
+        [ck.Feature("sku", "item", vocabulary=size), ck.Feature("b", "item", vocabulary=size)]
+    )
+    assert odd.key("item") == "sku" and odd.key("user") is None
+
+
+def test_two_times_are_refused():
+    times = [ck.Feature(name, "time", kind="number") for name in ("a", "b")]
+    with pytest.raises(ValueError, match="one time at most.*'a', 'b'"):
+        ck.Schema(times)
 
 
 def test_fingerprint_depends_on_meaning(small_schema):

@@ -205,8 +205,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--options", type=json.loads, default=quickstart.OPTIONS)
     parser.add_argument("--epochs", type=int, default=quickstart.EPOCHS)
     parser.add_argument("--batch-size", type=int, default=512)
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
-    parser.add_argument("--patience", type=int, default=1)
+    parser.add_argument("--learning-rate", type=float, default=5e-4)
+    parser.add_argument("--patience", type=int, default=2)
     parser.add_argument("--json", action="store_true", help="results as JSON")
     return parser.parse_args()
 

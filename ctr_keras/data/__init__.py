@@ -1,6 +1,6 @@
 """TFRecord writing and reading, splits and descriptions."""
 
-from ctr_keras.data.columns import Ragged
+from ctr_keras.columns import Ragged
 from ctr_keras.data.describe import Description, describe, plot
 from ctr_keras.data.history import past_items
 from ctr_keras.data.manifest import Manifest

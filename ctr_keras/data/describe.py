@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from ctr_keras.columns import Column, Columns, Ragged, num_rows
 from ctr_keras.data import layouts
-from ctr_keras.data.columns import Column, Columns, Ragged, num_rows
-from ctr_keras.data.entities import key_feature
 from ctr_keras.data.manifest import MANIFEST_FILE, Manifest
 from ctr_keras.data.split import SPLITS
 from ctr_keras.schema import Feature, Schema
@@ -215,7 +214,7 @@ def describe(path: str | os.PathLike, schema: Schema | None = None) -> Descripti
         splits=splits,
         features=tuple(totals[f.name].coverage(_vocabulary(schema, f)) for f in stored),
         users=_frequencies(totals, _user_feature(stored)),
-        items=_frequencies(totals, key_feature(stored, "item")),
+        items=_frequencies(totals, stored.key("item")),
     )
 
 
@@ -367,7 +366,7 @@ def _vocabulary(schema: Schema | None, feature: Feature) -> set | None:
 
 def _user_feature(schema: Schema) -> str | None:
     # The group holds the user itself, also where the model's user id is hashed.
-    return next((f.name for f in schema.by_role("group")), key_feature(schema, "user"))
+    return next((f.name for f in schema.by_role("group")), schema.key("user"))
 
 
 def _frequencies(totals: dict[str, _Total], name: str | None) -> Frequencies | None:

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from ctr_keras.data.columns import Ragged
+from ctr_keras.columns import Ragged
 
 _SLICE_ROWS = 65_536
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
-from ctr_keras.data.columns import Columns, Ragged, num_rows
+from ctr_keras.columns import Columns, Ragged, num_rows
 from ctr_keras.examples import parse_examples
 from ctr_keras.schema import Feature, Schema
 

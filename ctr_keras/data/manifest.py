@@ -75,10 +75,16 @@ class Manifest:
             ) from None
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"{path} is not valid JSON: {error}") from error
-        if config.get("manifest_version", 0) > MANIFEST_VERSION:
+        version = config.get("manifest_version") if isinstance(config, dict) else None
+        if not isinstance(version, int):
+            raise ValueError(
+                f"{path} is not a manifest: expected an integer `manifest_version`. "
+                f"Received: `manifest_version={version!r}`"
+            )
+        if version > MANIFEST_VERSION:
             raise ValueError(
                 f"{path} is of a newer version than this package reads ({MANIFEST_VERSION}): "
-                f"upgrade ctr-keras. Received: `manifest_version={config['manifest_version']}`"
+                f"upgrade ctr-keras. Received: `manifest_version={version}`"
             )
         try:
             manifest = cls(
@@ -88,12 +94,15 @@ class Manifest:
                 shards=tuple(Shard(**shard) for shard in config["shards"]),
                 metadata=config["metadata"],
             )
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"{path} is not a manifest: {error}") from error
-        if manifest.rows != config["rows"]:
+            rows = config["rows"]
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path} is not a manifest: {error!r}") from error
+        if manifest.layout not in ("block", "row"):
+            raise ValueError(f"{path}: unknown layout. Received: `layout={manifest.layout!r}`")
+        if manifest.rows != rows:
             raise ValueError(
                 f"{path} disagrees with itself: its shards hold {manifest.rows} rows. "
-                f"Received: `rows={config['rows']}`"
+                f"Received: `rows={rows}`"
             )
         return manifest
 

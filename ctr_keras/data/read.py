@@ -51,8 +51,8 @@ def read(
 
     Returns:
         A data set of `(features, label)`. `features` maps each input's name to a tensor:
-        `(batch,)` ids (int32) or numbers (float32), `(batch, length)` for sequences; and
-        group features to int64 `(batch,)`. `label` is float32 `(batch,)`.
+        `(batch,)` ids (int32, int64 from 2^31 ids on) or numbers (float32), `(batch, length)`
+        for sequences; and group features to int64 `(batch,)`. `label` is float32 `(batch,)`.
 
     Raises:
         ValueError: the folder holds no data, a shard is missing, truncated or changed (named

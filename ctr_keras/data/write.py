@@ -16,8 +16,8 @@ import numpy as np
 import tensorflow as tf
 
 from ctr_keras import files
+from ctr_keras.columns import Columns, Ragged, canonical, num_rows, rechunk
 from ctr_keras.data import layouts
-from ctr_keras.data.columns import Columns, Ragged, canonical, num_rows, rechunk
 from ctr_keras.data.manifest import Manifest, Shard
 from ctr_keras.schema import Schema
 
@@ -39,6 +39,7 @@ def write(
     """Write rows as a folder of TFRecord shards with a manifest.
 
     The manifest is replaced last and in one step: until then readers see the old data, whole.
+    Then the old shards are removed, so do not write over data that a training is reading.
     A write that was interrupted continues when it is called again with the same rows: shards
     whose rows are the same are kept, found by a digest of the rows themselves.
 
@@ -127,7 +128,7 @@ def _content_digest(schema: Schema, blocks: list[Columns]) -> str:
                 digest.update(column.lengths.tobytes())
                 column = column.values
             if feature.dtype == "string":
-                digest.update("\0".join(column).encode())
+                digest.update("".join(f"{len(text)}:{text}" for text in column).encode())
             else:
                 dtype = layouts.storage_dtype(schema, feature)
                 digest.update(np.ascontiguousarray(column, dtype).data)
@@ -195,7 +196,7 @@ class _Journal:
         return cls(folder, key, secrets.token_hex(4), {})
 
     def shard_name(self, index: int) -> str:
-        # The generation keeps new shards from taking the names of those readers still use.
+        # The generation keeps new shards from taking the names of those the manifest still has.
         return f"part-{self.generation}-{index:05d}.tfrecord"
 
     def complete(self, index: int, content: str) -> Shard | None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 
-from ctr_keras.data.columns import Columns, Ragged
+from ctr_keras.columns import Columns, Ragged
 from ctr_keras.data.history import PastEvents
 from ctr_keras.data.split import SPLITS, check_fractions, time_split
 from ctr_keras.data.write import write
@@ -19,7 +19,10 @@ from ctr_keras.datasets.sources import Report, Source, resolve, to_stderr
 from ctr_keras.schema import Feature, Schema, Vocabulary
 
 LIKED_FROM = 4.0
-_FORMAT = 1
+# Of users with fewer training rows a model learns the embedding of unknown ones, which most users
+# of later rows are. Chosen by DIN's validation AUC: 0.732 with all users, 0.740 with these.
+MIN_USER_ROWS = 300
+_FORMAT = 2
 _CHUNK_ROWS = 65_536
 _GROUPLENS = "https://files.grouplens.org/datasets/movielens"
 SOURCES = {
@@ -74,7 +77,8 @@ def prepare(
     A row is a rating; its label is 1 if the rating is 4 or more. Its history is what its user
     liked strictly before the row's time, and the splits follow each other in time, so nothing is
     learned from the future. Vocabularies come from the training rows: what first appears later is
-    out of vocabulary, as it would be in production.
+    out of vocabulary, as it would be in production. Beside the films a user liked, a row tells
+    those the user disliked, how many of either, and the user's age, gender and occupation.
 
     Args:
         out: Folder to make. It keeps its old content until the new is whole.
@@ -214,10 +218,12 @@ class _Rows:
             **self._item_columns(self.item[train]),
         }
 
-        def id_feature(name: str, role: str, dtype: str, length: int | None = None) -> Feature:
+        def id_feature(
+            name: str, role: str, dtype: str, length: int | None = None, min_rows: int = 1
+        ) -> Feature:
             column = columns[name]
-            values = column.values if isinstance(column, Ragged) else column
-            vocabulary = Vocabulary.write(folder / f"{name}.txt", by_frequency(values))
+            values = by_frequency(column.values if isinstance(column, Ragged) else column, min_rows)
+            vocabulary = Vocabulary.write(folder / f"{name}.txt", values)
             return Feature(name, role=role, vocabulary=vocabulary, length=length, dtype=dtype)
 
         def past(name: str, role: str, shares: str) -> Feature:
@@ -225,7 +231,7 @@ class _Rows:
 
         return Schema(
             (
-                id_feature("user_id", "user", "int64"),
+                id_feature("user_id", "user", "int64", min_rows=MIN_USER_ROWS),
                 id_feature("age", "user", "string"),
                 id_feature("gender", "user", "string"),
                 id_feature("occupation", "user", "string"),
@@ -311,10 +317,11 @@ class _Rows:
         }
 
 
-def by_frequency(values: np.ndarray) -> list:
+def by_frequency(values: np.ndarray, min_rows: int = 1) -> list:
     """Distinct values, the most frequent first, equals in ascending order; none for missing."""
     distinct, counts = np.unique(np.asarray(values), return_counts=True)
     known = (distinct != "") if distinct.dtype.kind in "OU" else (distinct != MISSING)
+    known &= counts >= min_rows
     return distinct[known][np.argsort(-counts[known], kind="stable")].tolist()
 
 

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
-from ctr_keras.data.columns import Column, Columns, Ragged, canonical
+from ctr_keras.columns import Column, Columns, Ragged, canonical
 from ctr_keras.schema import Feature, Schema
 
 BATCH_ROWS = 32_768
@@ -182,12 +182,13 @@ def _column(
             )
         values = _split(values, separator)
     lengths = pc.fill_null(pc.list_value_length(values), 0).to_numpy(zero_copy_only=False)
-    ragged = Ragged(np.zeros(0), lengths.astype(np.int32))
-    flat = pc.list_flatten(values)
-    found = Ragged(
-        _flat(schema, feature, flat, lambda position: first_row + ragged.row_of(position)),
-        ragged.lengths,
-    )
+    ends = np.cumsum(lengths)
+
+    def row_of(position: int) -> int:
+        return first_row + int(np.searchsorted(ends, position, side="right"))
+
+    flat = _flat(schema, feature, pc.list_flatten(values), row_of)
+    found = Ragged(flat, lengths.astype(np.int32))
     if feature.width is None:
         return found
     wrong = np.flatnonzero(found.lengths != feature.width)

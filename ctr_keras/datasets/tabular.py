@@ -12,8 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from ctr_keras import files
-from ctr_keras.data.columns import Columns, Ragged, num_rows
-from ctr_keras.data.entities import key_feature
+from ctr_keras.columns import Columns, Ragged, num_rows
 from ctr_keras.data.split import SPLITS, check_fractions, split_name, time_boundaries
 from ctr_keras.data.write import write
 from ctr_keras.datasets import drafts, prepared
@@ -280,7 +279,7 @@ def _columns(feature: Feature, values: pa.Array):
 
 def _entities(table: ir.Table, schema: Schema, role: str, target: pathlib.Path) -> None:
     """The raw features of each user or item, from its last row."""
-    key = key_feature(schema, role)
+    key = schema.key(role)
     roles = ("user", "history") if role == "user" else ("item", "vector")
     names = [f.name for r in roles for f in schema.by_role(r)]
     if key is None:
@@ -306,8 +305,8 @@ def _summary(
         origin=origin,
         rows=dict(zip(SPLITS, found["n"], strict=True)),
         click_rate=dict(zip(SPLITS, found["rate"], strict=True)),
-        unseen_users=_unseen(table, key_feature(schema, "user")),
-        unseen_items=_unseen(table, key_feature(schema, "item")),
+        unseen_users=_unseen(table, schema.key("user")),
+        unseen_items=_unseen(table, schema.key("item")),
     )
 
 

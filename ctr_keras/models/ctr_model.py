@@ -12,7 +12,7 @@ import tensorflow as tf
 from keras import KerasTensor
 
 from ctr_keras import metrics as ctr_metrics
-from ctr_keras.optimizers import LazyAdam
+from ctr_keras.optimizers import LazyAdam, LossScaleOptimizer
 from ctr_keras.schema import Schema
 
 
@@ -84,6 +84,7 @@ class CTRModel(keras.Model):
         loss: Any = "binary_crossentropy",
         metrics: list | None = None,
         *,
+        weighted_metrics: list | None = None,
         jit_compile: bool | str = False,
         **kwargs: Any,
     ) -> None:
@@ -96,12 +97,19 @@ class CTRModel(keras.Model):
                 for rare clicks. A metric with an attribute `group`, such as `ck.metrics.GAUC`, is
                 given that feature of the batch as `groups`, in evaluation only: it keeps every
                 row it is shown.
+            weighted_metrics: The same, for metrics that take sample weights.
             jit_compile: XLA turns the sparse gradients of embedding tables dense, so the default
                 is `False`.
             **kwargs: What else `keras.Model.compile` takes.
         """
-        metrics = ["AUC"] if metrics is None else metrics
-        metrics = [ctr_metrics.AUC(name="auc") if m in ("AUC", "auc") else m for m in metrics]
+        metrics = _named_metrics("metrics", ["AUC"] if metrics is None else metrics)
+        if weighted_metrics is not None:
+            weighted_metrics = _named_metrics("weighted_metrics", weighted_metrics)
+        optimizer = LazyAdam() if optimizer is None else keras.optimizers.get(optimizer)
+        scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+        if self.dtype_policy.name == "mixed_float16" and not scaled:
+            # Keras would wrap it too, but look for infinite gradients in whole tables.
+            optimizer = LossScaleOptimizer(optimizer)
         grouped = [metric for metric in metrics if hasattr(metric, "group")]
         for metric in grouped:
             if metric.group not in self.schema:
@@ -111,9 +119,10 @@ class CTRModel(keras.Model):
                 )
         self._grouped.metrics = grouped
         super().compile(
-            optimizer=LazyAdam() if optimizer is None else optimizer,
+            optimizer=optimizer,
             loss=loss,
             metrics=[metric for metric in metrics if not hasattr(metric, "group")],
+            weighted_metrics=weighted_metrics,
             jit_compile=jit_compile,
             **kwargs,
         )
@@ -223,3 +232,12 @@ class CTRModel(keras.Model):
         self.schema = Schema.from_dict(
             self.schema.to_dict(), folder, source=f"{self.name}'s schema"
         )
+
+
+def _named_metrics(argument: str, metrics: list) -> list:
+    if not isinstance(metrics, (list, tuple)):
+        raise TypeError(
+            f"`{argument}` must be a list: a model has one output. "
+            f"Received: `{argument}={metrics!r}`"
+        )
+    return [ctr_metrics.AUC(name="auc") if m in ("AUC", "auc") else m for m in metrics]

@@ -42,12 +42,12 @@ class Catalog:
     @property
     def user_key(self) -> str:
         """Name of the id feature that tells users apart."""
-        return _key(self.schema, "user")
+        return self._key("user")
 
     @property
     def item_key(self) -> str:
         """Name of the id feature that tells items apart."""
-        return _key(self.schema, "item")
+        return self._key("item")
 
     def user(self, key: str | int) -> dict[str, Any]:
         """One user's raw features and history."""
@@ -67,13 +67,11 @@ class Catalog:
                 return self.items[~self.items[self.item_key].isin(list(user[feature.name]))]
         return self.items
 
-
-def _key(schema: Schema, role: str) -> str:
-    ids = [f.name for f in schema.by_role(role) if f.kind == "id" and f.length is None]
-    if not ids:
-        raise ValueError(
-            f"The schema has no id feature of one value with role {role!r}. "
-            f"Received: `features={schema.names}`"
-        )
-    # By the field's convention the key is `user_id` or `item_id`; else the first id.
-    return f"{role}_id" if f"{role}_id" in ids else ids[0]
+    def _key(self, role: str) -> str:
+        key = self.schema.key(role)
+        if key is None:
+            raise ValueError(
+                f"The schema has no id feature of one value with role {role!r}. "
+                f"Received: `features={self.schema.names}`"
+            )
+        return key

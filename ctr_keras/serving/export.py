@@ -41,7 +41,10 @@ def export(model: CTRModel, path: str | os.PathLike, *, version: int | None = No
         ValueError: the version exists, or a vocabulary file is not to be found.
     """
     if not isinstance(model, CTRModel):
-        raise TypeError(f"`model` must be a model of ctr_keras. Received: `model={model!r}`")
+        raise TypeError(
+            "`model` must be a model of ctr_keras (a copy by `clone_model` is none; use "
+            f"`type(model).from_config(model.get_config())`). Received: `model={model!r}`"
+        )
     base = pathlib.Path(path)
     base.mkdir(parents=True, exist_ok=True)
     version = (latest_version(base) or 0) + 1 if version is None else version

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
+from ctr_keras.columns import Ragged, canonical_column
 from ctr_keras.schema import Feature, Schema
 from ctr_keras.serving.versions import SCHEMA_FILE, version_folder
 
@@ -68,18 +69,25 @@ class Ranker:
                 values = [user[feature.name]] * len(items)
             else:
                 raise ValueError(
-                    f"Neither the user nor the items have the feature {feature.name!r}. "
+                    f"Neither the user nor the items have the feature {feature.name!r}; give it "
+                    f"with the user (`--set {feature.name}=...`). "
                     f"Received: `user={sorted(user)}`, `items={list(items)}`"
                 )
             columns[feature.name] = self._tensor(feature, values)
         return self._score(**columns)["probability"].numpy()
 
     def _tensor(self, feature: Feature, values: list) -> tf.Tensor:
-        padding = self.schema.padding(feature.name)
-        if feature.is_sequence:
-            newest = slice(-(feature.length or 0), None) if feature.keeps_newest else slice(None)
-            rows = [list(row)[newest] for row in values]
-            width = max(1, *(len(row) for row in rows))
-            values = [[*row, *[padding] * (width - len(row))] for row in rows]
-        array = np.asarray(values, object if feature.dtype == "string" else feature.dtype)
-        return tf.constant(array, tf.as_dtype(feature.dtype))
+        rows = _lists(feature, values) if feature.is_sequence else values
+        column = canonical_column(self.schema, feature, rows)
+        if isinstance(column, Ragged):
+            column = column.to_padded(self.schema.padding(feature.name))
+        return tf.constant(column, tf.as_dtype(feature.dtype))
+
+
+def _lists(feature: Feature, values: list) -> Ragged:
+    for value in values:
+        if isinstance(value, str):
+            raise ValueError(
+                f"Feature {feature.name!r} is a list of values. Received: `value={value!r}`"
+            )
+    return Ragged.from_lists(values)

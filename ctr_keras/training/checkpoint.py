@@ -1,6 +1,7 @@
 """Training that survives a kill: everything the next epoch depends on, saved after each."""
 
 import json
+import math
 import pathlib
 from typing import Any
 
@@ -33,7 +34,7 @@ class Checkpoint(keras.callbacks.Callback):
     ):
         super().__init__()
         self.folder = folder
-        self.key = key
+        self.key = json.loads(json.dumps(key))  # Tuples become lists, as they are read back.
         self.monitor = monitor
         self.patience = patience
         self.history: list[dict[str, float]] = []
@@ -48,6 +49,11 @@ class Checkpoint(keras.callbacks.Callback):
             state = json.loads((self.folder / _STATE_FILE).read_text())
         except FileNotFoundError:
             return None
+        except json.JSONDecodeError as error:
+            raise ValueError(
+                f"{self.folder / _STATE_FILE} is not valid JSON: {error}; start anew with "
+                "`--restart`"
+            ) from error
         if state["key"] != self.key:
             changed = sorted(
                 name
@@ -74,8 +80,13 @@ class Checkpoint(keras.callbacks.Callback):
 
     @property
     def best_epoch(self) -> int:
-        """Index of the best epoch."""
-        return max(range(len(self.history)), key=lambda i: self.history[i][self.monitor])
+        """Index of the best epoch; where the metric is undefined, of the lowest loss."""
+        return max(range(len(self.history)), key=self._goodness)
+
+    def _goodness(self, epoch: int) -> tuple[float, float]:
+        logs = self.history[epoch]
+        value = logs[self.monitor]
+        return (-math.inf if math.isnan(value) else value), -logs["val_loss"]
 
     @property
     def is_over(self) -> bool:

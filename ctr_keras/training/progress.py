@@ -11,7 +11,6 @@ class ProgressBar(keras.callbacks.Callback):
     """One bar an epoch, with the loss as it goes and the metrics when it is done.
 
     Args:
-        first_epoch: Number of the first epoch, from 0.
         steps: Batches an epoch, or `None` if not known.
     """
 

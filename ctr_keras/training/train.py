@@ -1,6 +1,7 @@
 """Training a model of the package on a prepared folder, from scratch or where it stopped."""
 
 import dataclasses
+import hashlib
 import pathlib
 from typing import Any
 
@@ -121,10 +122,17 @@ def _checkpoint(config: TrainingConfig, schema: Schema, restart: bool) -> Checkp
     key = dataclasses.asdict(config)
     for name in ("data", "out", "epochs", "patience"):
         del key[name]
-    checkpoint = Checkpoint(folder, {**key, "schema": schema.fingerprint}, config.patience)
+    key["schema"] = schema.fingerprint
+    key["rows"] = {name: _rows_digest(config, name) for name in ("train", "valid")}
+    checkpoint = Checkpoint(folder, key, config.patience)
     if restart:
         checkpoint.discard()
     return checkpoint
+
+
+def _rows_digest(config: TrainingConfig, split: str) -> str:
+    shards = data.Manifest.load(pathlib.Path(config.data) / split).shards
+    return hashlib.sha256("".join(shard.content for shard in shards).encode()).hexdigest()
 
 
 def _new_model(config: TrainingConfig, schema: Schema) -> keras.Model:

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from ctr_keras.data.columns import Ragged
+from ctr_keras.columns import Ragged
 from ctr_keras.data.describe import Frequencies, describe, plot
 from ctr_keras.data.write import write
 from ctr_keras.schema import Feature, Schema, Vocabulary

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 import ctr_keras as ck
-from ctr_keras.data.columns import canonical
+from ctr_keras.columns import canonical
 from ctr_keras.encoding import FeatureEncoder
 
 
@@ -262,6 +262,9 @@ def test_exchanged_shards_are_noticed(copy, numbered_schema):
         (lambda c: c.update(rows=5), "disagrees with itself"),
         (lambda c: c.update(manifest_version=9), "upgrade"),
         (lambda c: c.pop("shards"), "not a manifest"),
+        (lambda c: c.pop("rows"), "not a manifest"),
+        (lambda c: c.update(manifest_version="1"), "integer `manifest_version`"),
+        (lambda c: c.update(layout="columns"), "layout='columns'"),
         (lambda c: c["schema"].update(schema_version=9), "upgrade"),
     ],
 )
@@ -322,6 +325,29 @@ def test_resumed_write_notices_other_rows(numbered_schema, tmp_path):
     other = ({"id": c["id"] + 1000, "label": c["label"]} for c in numbered_chunks(500))
     ck.data.write(tmp_path, numbered_schema, other, **options)
     assert ids_in_order(tmp_path, numbered_schema) == list(range(1000, 1500))
+
+
+def test_resume_tells_texts_of_equal_letters_apart(tmp_path):
+    schema = ck.Schema(
+        [ck.Feature("x", "item", dtype="string", vocabulary=ck.Vocabulary.hashing(9))]
+    )
+    options = {"rows_per_shard": 2, "block_rows": 2}
+
+    def rows(*texts, fail=False):
+        yield {"x": list(texts)}
+        if fail:
+            raise RuntimeError("stopped")
+
+    with pytest.raises(RuntimeError):
+        ck.data.write(tmp_path, schema, rows("a", "bc", fail=True), **options)
+    first = {path.name for path in tmp_path.glob("part-*")}
+    manifest = ck.data.write(tmp_path, schema, rows("ab", "c"), **options)
+    record = next(iter(tf.data.TFRecordDataset(str(tmp_path / manifest.shards[0].file)))).numpy()
+    assert tf.train.Example.FromString(record).features.feature["x"].bytes_list.value == [
+        b"ab",
+        b"c",
+    ]
+    assert first
 
 
 def run_writer(folder, script, **kwargs):

@@ -119,6 +119,28 @@ def test_group_metric_needs_its_feature(small_schema):
         compiled(small_schema, metrics=[ck.metrics.GAUC(group="colour")])
 
 
+def test_metrics_must_be_a_list(small_schema):
+    for metrics in ("AUC", {"probability": ["AUC"]}):
+        with pytest.raises(TypeError, match="`metrics` must be a list"):
+            compiled(small_schema, metrics=metrics)
+
+
+def test_auc_by_name_is_that_of_the_package(small_schema):
+    model = compiled(small_schema, metrics=["AUC"], weighted_metrics=["AUC"])
+    x = {name: np.zeros((2, *shape.shape[1:]), shape.dtype) for name, shape in model.input.items()}
+    model.evaluate(x, np.array([0.0, 1.0]), verbose=0)
+    found = {type(m) for m in model._compile_metrics.metrics}
+    assert found == {ck.metrics.AUC}
+
+
+def test_float16_scales_losses_without_dense_tables(small_schema, small_data):
+    keras.config.set_dtype_policy("mixed_float16")
+    model = compiled(small_schema)
+    assert type(model.optimizer) is ck.optimizers.LossScaleOptimizer
+    logs = model.fit(ck.data.read(small_data, small_schema, 100), verbose=0, shuffle=False).history
+    assert np.isfinite(logs["loss"][0])
+
+
 def test_missing_feature_is_named(small_schema, small_data):
     model = compiled(small_schema)
     x, _ = next(iter(ck.data.read(small_data, small_schema, 8)))

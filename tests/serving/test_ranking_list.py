@@ -69,6 +69,25 @@ def test_missing_feature_is_named(saved, items):
         serving.Ranker(saved[1]).rank({"user_id": 5, "history_item_id": []}, items)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"age": float("nan")}, "'age', row 0: expected a finite number"),
+        ({"user_id": 999}, "'user_id', row 0: expected an id in 0 ... 29"),
+        ({"history_item_id": "i3"}, "'history_item_id' is a list"),
+    ],
+)
+def test_bad_values_are_named(saved, items, change, message):
+    with pytest.raises(ValueError, match=message):
+        serving.Ranker(saved[1]).rank({**USER, **change}, items)
+
+
+def test_missing_values_are_padding(saved, items):
+    ranker = serving.Ranker(saved[1])
+    empty = ranker.score({**USER, "history_item_id": []}, items)
+    np.testing.assert_array_equal(ranker.score({**USER, "history_item_id": None}, items), empty)
+
+
 def test_no_saved_model(tmp_path):
     with pytest.raises(ValueError, match="No SavedModel there"):
         serving.Ranker(tmp_path)

@@ -93,6 +93,39 @@ def test_patience_ends_training(prepared, tmp_path):
     assert len(training.train(settings, progress=False).history) == 3
 
 
+def test_options_may_be_tuples(prepared, tmp_path):
+    settings = config(prepared, tmp_path, epochs=1, options={"units": (8,), "embedding_dim": 4})
+    once = training.train(settings, progress=False)
+    assert training.train(settings, progress=False) == once
+
+
+def test_other_rows_are_refused(prepared, small_schema, tmp_path):
+    data = tmp_path / "data"
+    small_schema.save(data)
+    for name in ("train", "valid"):
+        ck.data.write(data / name, small_schema, make_rows(60))
+    training.train(config(data, tmp_path / "out", epochs=1), progress=False)
+    ck.data.write(data / "train", small_schema, make_rows(60, seed=9))
+    with pytest.raises(ValueError, match="another rows"):
+        training.train(config(data, tmp_path / "out", epochs=1), progress=False)
+
+
+def test_undefined_auc_falls_back_to_the_loss(prepared, small_schema, tmp_path):
+    data = tmp_path / "data"
+    small_schema.save(data)
+    ck.data.write(data / "train", small_schema, make_rows(100))
+    ck.data.write(data / "valid", small_schema, {**make_rows(50), "label": np.zeros(50)})
+    result = training.train(config(data, tmp_path / "out", epochs=3), progress=False)
+    losses = [logs["val_loss"] for logs in result.history]
+    assert result.best_epoch == int(np.argmin(losses))
+
+
+def test_damaged_state_is_named(prepared, tmp_path):
+    (tmp_path / "state.json").write_text("{")
+    with pytest.raises(ValueError, match="state.json.*--restart"):
+        training.train(config(prepared, tmp_path), progress=False)
+
+
 def test_other_settings_are_refused_until_restart(prepared, tmp_path):
     training.train(config(prepared, tmp_path, epochs=1), progress=False)
     (tmp_path / "mine.txt").write_text("kept")
@@ -116,7 +149,7 @@ def test_changed_vocabulary_is_refused(prepared, small_schema, tmp_path):
     schema = ck.Schema(features).save(data)
     for name in ("train", "valid"):
         ck.data.write(data / name, schema, make_rows(60))
-    with pytest.raises(ValueError, match="another schema"):
+    with pytest.raises(ValueError, match="another rows, schema"):
         training.train(config(data, tmp_path / "out", epochs=2), progress=False)
 
 

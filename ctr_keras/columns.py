@@ -27,9 +27,17 @@ class Ragged:
     values: np.ndarray
     lengths: np.ndarray
 
+    def __post_init__(self):
+        total = int(np.sum(self.lengths))
+        if np.any(np.asarray(self.lengths) < 0) or total != len(self.values):
+            raise ValueError(
+                f"`lengths` must not be negative and must sum to the {len(self.values)} values. "
+                f"Received: `lengths` that sum to {total}"
+            )
+
     @classmethod
     def from_lists(cls, rows: Iterable) -> "Ragged":
-        rows = [() if row is None else row for row in rows]
+        rows = [() if _is_missing(row) else row for row in rows]
         lengths = np.fromiter((len(row) for row in rows), np.int32, len(rows))
         filled = [np.asarray(row) for row in rows if len(row)]
         values = np.concatenate(filled) if filled else np.zeros(0, np.int64)
@@ -58,6 +66,13 @@ class Ragged:
         """The row that holds the value at `position` of `values`."""
         return int(np.searchsorted(self.offsets, position, side="right")) - 1
 
+    def to_padded(self, padding: Any) -> np.ndarray:
+        """An array `(rows, longest)`, at least one column, `padding` behind each row's values."""
+        width = max(1, int(self.lengths.max(initial=0)))
+        padded = np.full((len(self), width), padding, self.values.dtype)
+        padded[np.arange(width) < np.asarray(self.lengths)[:, None]] = self.values
+        return padded
+
     def cut(self, length: int, newest: bool) -> "Ragged":
         """Keep the last (`newest`) or first `length` values of each row."""
         if not len(self) or self.lengths.max() <= length:
@@ -80,8 +95,9 @@ def canonical(schema: Schema, rows: Mapping[str, Any], first_row: int = 0) -> Co
     Args:
         schema: What a row is.
         rows: A pandas `DataFrame`, or a mapping from column name to array. A sequence is a
-            `Ragged`, a list of lists, or an array `(rows, length)` padded with 0 (ids that are
-            their own vocabulary, numbers), -1 (other integers) or `""`.
+            `Ragged`, a list of lists, or an array `(rows, length)` in which 0 (ids that are their
+            own vocabulary), -1 (other integers) or `""` stand for no value. A missing id or text
+            (`None`, NaN, NA) becomes padding, except where ids are their own vocabulary.
         first_row: Number of the batch's first row, for errors.
 
     Returns:
@@ -100,7 +116,7 @@ def canonical(schema: Schema, rows: Mapping[str, Any], first_row: int = 0) -> Co
         raise ValueError(
             f"Missing column {missing[0]!r}. Received: `columns={[str(name) for name in rows]}`"
         )
-    columns = {f.name: _canonical_column(schema, f, rows[f.name], first_row) for f in schema}
+    columns = {f.name: canonical_column(schema, f, rows[f.name], first_row) for f in schema}
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
         raise ValueError(f"All columns need the same number of rows. Received: `{lengths}`")
@@ -111,10 +127,11 @@ def num_rows(columns: Columns) -> int:
     return len(next(iter(columns.values())))
 
 
-def _canonical_column(schema: Schema, feature: Feature, values: Any, first_row: int) -> Column:
+def canonical_column(schema: Schema, feature: Feature, values: Any, first_row: int = 0) -> Column:
+    """One column, as `canonical` checks and converts it."""
     where = _Where(feature.name, first_row)
     if not feature.is_sequence:
-        flat = _typed(feature, values, where)
+        flat = _typed(schema, feature, values, where)
         expected = 2 if feature.kind == "vector" else 1
         if flat.ndim != expected or (expected == 2 and flat.shape[1] != feature.width):
             shape = f"(rows, {feature.width})" if expected == 2 else "(rows,)"
@@ -135,7 +152,9 @@ def _canonical_column(schema: Schema, feature: Feature, values: Any, first_row: 
                 f"Column {feature.name!r} must hold lists. Received: `shape={values.shape}`"
             )
     where = _Where(feature.name, first_row, values)
-    ragged = Ragged(_typed(feature, values.values, where), np.asarray(values.lengths, np.int32))
+    ragged = Ragged(
+        _typed(schema, feature, values.values, where), np.asarray(values.lengths, np.int32)
+    )
     _check_values(schema, feature, ragged.values, where)
     return ragged.cut(feature.length or 0, feature.keeps_newest)
 
@@ -152,7 +171,7 @@ class _Where:
     first_row: int
     ragged: Ragged | None = None
 
-    def check(self, good: np.ndarray, expected: str, values: np.ndarray):
+    def check(self, good: np.ndarray, expected: str, values: np.ndarray | list):
         if good.all():
             return
         bad = int(np.argmin(good if good.ndim == 1 else good.all(axis=-1)))
@@ -164,45 +183,85 @@ class _Where:
         )
 
 
-def _typed(feature: Feature, values: Any, where: _Where) -> np.ndarray:
+def _typed(schema: Schema, feature: Feature, values: Any, where: _Where) -> np.ndarray:
+    if feature.kind == "vector":
+        values = _stacked(feature, values, where)
     values = np.asarray(values)
     if feature.dtype == "string":
         return _strings(values, where)
-    if feature.role == "time" and values.dtype.kind == "M":
-        return values.astype("datetime64[s]").astype(np.int64)
+    if feature.role == "time":
+        values = _seconds(values, where)
+    if values.dtype.kind == "O":
+        values = _numbers(values, f"a value of type {feature.dtype}", where)
     if values.size == 0:
         return values.astype(feature.dtype)
-    if values.dtype.kind == "O":
-        numeric = np.array([isinstance(v, (int, float, np.number)) for v in values.ravel()], bool)
-        where.check(numeric.reshape(values.shape), f"a value of type {feature.dtype}", values)
-        values = values.astype(np.float64 if feature.dtype == "float32" else object)
-        values = values if feature.dtype == "float32" else np.array(values.tolist())
     if values.dtype.kind not in "iufb":
         raise ValueError(
             f"Column {feature.name!r} must be of type {feature.dtype}. "
             f"Received: `dtype={values.dtype}`, first value {values.ravel()[0]!r}"
         )
-    if feature.dtype == "int64" and values.dtype.kind == "f":
-        where.check(np.isfinite(values) & (values == np.floor(values)), "an integer", values)
+    if feature.dtype == "float32":
+        where.check(np.isfinite(values), "a finite number", values)
+        where.check(np.abs(values) <= np.finfo(np.float32).max, "a number in float32", values)
+    elif values.dtype.kind == "f":
+        if feature.kind == "id":
+            # Pandas turns integers into floats where one is missing.
+            values = np.where(np.isnan(values), schema.missing(feature.name, np.nan), values)
+        where.check(values == np.floor(values), "an integer", values)
+        where.check(np.abs(values) < 2.0**63, "an integer of 64 bits", values)
+    elif values.dtype == np.uint64:
+        where.check(values < 2**63, "an integer of 64 bits", values)
     return np.ascontiguousarray(values, feature.dtype)
 
 
+def _stacked(feature: Feature, values: Any, where: _Where) -> np.ndarray:
+    """Vectors as one array, also from a column of lists."""
+    if isinstance(values, np.ndarray) and values.ndim == 2:
+        return values
+    rows = list(values)
+    good = [np.ndim(row) == 1 and len(row) == feature.width for row in rows]
+    where.check(np.array(good, bool), f"a vector of {feature.width} numbers", rows)
+    return np.stack(rows) if rows else np.zeros((0, feature.width or 0))
+
+
+def _seconds(values: np.ndarray, where: _Where) -> np.ndarray:
+    """Dates, with or without a time zone, as seconds since 1970; numbers stay."""
+    if values.dtype.kind == "O" and len(values) and hasattr(values[0], "timestamp"):
+        # Pandas' dates with a time zone; a missing one has no timestamp.
+        where.check(np.array([v == v for v in values], bool), "a date", values)
+        return np.array([int(v.timestamp()) for v in values], np.int64)
+    if values.dtype.kind == "M":
+        where.check(~np.isnat(values), "a date", values)
+        return values.astype("datetime64[s]").astype(np.int64)
+    return values
+
+
+def _numbers(values: np.ndarray, expected: str, where: _Where) -> np.ndarray:
+    """A column of Python objects as numbers, missing ones as NaN."""
+    flat = [np.nan if _is_missing(v) else v for v in values.ravel()]
+    good = np.array([isinstance(v, (int, float, np.number)) for v in flat], bool)
+    where.check(good.reshape(values.shape), expected, values)
+    return np.array(flat).reshape(values.shape)
+
+
 def _strings(values: np.ndarray, where: _Where) -> np.ndarray:
-    if values.dtype.kind in "iu":
-        return values.astype(str).astype(object)
-    if values.dtype.kind in "US":
+    if values.dtype.kind in "iuUS":
         return values.astype(str).astype(object)
     if values.dtype.kind != "O":
         where.check(np.zeros(len(values), bool), "text", values)
-    # A missing text arrives from pandas as None or NaN.
-    values = np.array(["" if v is None or v != v else v for v in values], object)
+    values = np.array(["" if _is_missing(v) else v for v in values], object)
     where.check(np.array([isinstance(v, str) for v in values], bool), "text", values)
     return values
 
 
+def _is_missing(value: Any) -> bool:
+    """`None`, NaN, and pandas' NA and NaT."""
+    if value is None or isinstance(value, float):
+        return value is None or value != value
+    return type(value).__name__ in ("NAType", "NaTType")
+
+
 def _check_values(schema: Schema, feature: Feature, values: np.ndarray, where: _Where):
-    if feature.kind in ("number", "vector") and feature.dtype == "float32":
-        where.check(np.isfinite(values), "a finite number", values)
     if feature.role == "label":
         where.check((values == 0) | (values == 1), "a label of 0 or 1", values)
     if feature.kind != "id" or feature.dtype == "string":

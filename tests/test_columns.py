@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 import ctr_keras as ck
+from ctr_keras.columns import canonical, num_rows, rechunk
 from ctr_keras.data import Ragged
-from ctr_keras.data.columns import canonical, num_rows, rechunk
 
 
 @pytest.fixture
@@ -27,10 +27,8 @@ def test_canonical_types(small_schema, rows):
 
 def test_data_frame_is_the_same(small_schema, rows):
     frame = pd.DataFrame({**rows, "item_vector": list(rows["item_vector"])})
-    frame["item_vector"] = frame["item_vector"].map(list)
     plain = canonical(small_schema, rows)
-    rows = {**frame.to_dict("series"), "item_vector": np.stack(frame["item_vector"])}
-    for name, column in canonical(small_schema, rows).items():
+    for name, column in canonical(small_schema, frame).items():
         expected = plain[name]
         if isinstance(column, Ragged):
             column, expected = column.values, expected.values
@@ -44,7 +42,9 @@ def test_data_frame_is_the_same(small_schema, rows):
         ("user_id", 0, -1, "'user_id', row 100: expected an id in 0 ... 29"),
         ("user_id", 2, 1.5, "'user_id', row 102: expected an integer.*value=1.5"),
         ("user_id", 4, "x", "'user_id', row 104: expected a value of type int64.*value='x'"),
-        ("user_id", 4, None, "'user_id', row 104: expected a value of type int64"),
+        ("user_id", 4, None, "'user_id', row 104: expected an integer.*value=nan"),
+        ("user_id", 4, 1e20, "'user_id', row 104: expected an integer of 64 bits"),
+        ("age", 5, 1e39, "'age', row 105: expected a number in float32.*value=1e.39"),
         ("age", 5, np.nan, "'age', row 105: expected a finite number"),
         ("age", 6, np.inf, "'age', row 106: expected a finite number"),
         ("label", 7, 2, "'label', row 107: expected a label of 0 or 1.*value=2"),
@@ -66,6 +66,45 @@ def test_bad_value_names_column_and_row(small_schema, rows, name, row, value, me
 def test_missing_text_becomes_empty(small_schema, rows):
     values = np.array([None, np.nan, *rows["item_id"][2:]], object)
     assert canonical(small_schema, {**rows, "item_id": values})["item_id"][:2].tolist() == ["", ""]
+
+
+@pytest.mark.parametrize("missing", [None, np.nan, pd.NA])
+def test_missing_ids_become_padding(missing):
+    hashed = ck.Vocabulary.hashing(9)
+    number, text = (
+        ck.Feature("n", "item", vocabulary=hashed),
+        ck.Feature("t", "item", vocabulary=hashed, dtype="string"),
+    )
+    rows = {"n": np.array([3, missing], object), "t": np.array(["a", missing], object)}
+    columns = canonical(ck.Schema([number, text]), rows)
+    assert columns["n"].tolist() == [3, -1] and columns["t"].tolist() == ["a", ""]
+
+
+@pytest.mark.parametrize(
+    "dtype", ["Int64", "int64[pyarrow]", "string", "string[pyarrow]", "object"]
+)
+def test_columns_of_pandas(dtype):
+    hashed = ck.Vocabulary.hashing(9)
+    is_text = "string" in dtype or dtype == "object"
+    feature = ck.Feature("x", "item", vocabulary=hashed, dtype="string" if is_text else "int64")
+    frame = pd.DataFrame({"x": pd.Series(["a", None] if is_text else [5, None], dtype=dtype)})
+    column = canonical(ck.Schema([feature]), frame)["x"]
+    assert column.tolist() == (["a", ""] if is_text else [5, -1])
+
+
+def test_vectors_as_a_column_of_lists(small_schema, rows):
+    frame = pd.DataFrame({"v": list(rows["item_vector"])})
+    column = canonical(small_schema, {**rows, "item_vector": frame["v"]})["item_vector"]
+    np.testing.assert_array_equal(column, rows["item_vector"])
+    short = [*rows["item_vector"][:2], [1.0], *rows["item_vector"][3:]]
+    with pytest.raises(ValueError, match="'item_vector', row 2: expected a vector of 5 numbers"):
+        canonical(small_schema, {**rows, "item_vector": short})
+
+
+@pytest.mark.parametrize(("lengths", "total"), [([1, 1, 1], 3), ([1, 1, 5], 7), ([4, -2, 3], 5)])
+def test_ragged_must_agree_with_itself(lengths, total):
+    with pytest.raises(ValueError, match=f"sum to {total}"):
+        Ragged(np.arange(5), np.array(lengths))
 
 
 def test_columns_must_be_those_of_the_schema(small_schema, rows):
@@ -90,6 +129,10 @@ def test_dates_become_seconds():
     schema = ck.Schema([ck.Feature("t", "time", kind="number")])
     dates = np.array(["1970-01-02", "2020-01-01T00:00:01"], "datetime64[ms]")
     assert canonical(schema, {"t": dates})["t"].tolist() == [86400, 1577836801]
+    zoned = pd.Series(pd.to_datetime(["1970-01-02T01:00+01:00"], utc=True))
+    assert canonical(schema, {"t": zoned})["t"].tolist() == [86400]
+    with pytest.raises(ValueError, match="'t', row 1: expected a date"):
+        canonical(schema, {"t": pd.to_datetime(["2020-01-01", None])})
 
 
 def test_padded_array_loses_its_padding():
