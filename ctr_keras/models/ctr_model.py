@@ -32,7 +32,8 @@ class CTRModel(keras.Model):
         schema: `ck.Schema` (or its dictionary) of the features.
         inputs: Dict of `keras.Input`s, keyed by feature name.
         logit: Tensor `(batch, 1)`.
-        tensors: Dict of further tensors of the graph, for auxiliary losses.
+        tensors: Dict of further tensors of the graph, for auxiliary losses: those of
+            `auxiliary_tensors`, so that any auxiliary task can build on the model, and its own.
         auxiliary_weights: Dict of auxiliary loss name -> weight.
         name: Name of the model.
         trainable: Whether training changes its weights.

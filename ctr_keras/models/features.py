@@ -45,6 +45,73 @@ class Fields:
         return [self.pooled(f.name) for f in self.schema.inputs if f.role in roles]
 
 
+@dataclasses.dataclass(frozen=True)
+class ItemHistory:
+    """The user's past items, each as wide as the target item.
+
+    Attributes:
+        target: The target item's features that the histories share: `(batch, W)`.
+        items: The past items' features, in the same order: `(batch, length, W)`.
+        mask: Where there is a past item: bool `(batch, length)`.
+        names: The history features.
+    """
+
+    target: KerasTensor
+    items: KerasTensor
+    mask: KerasTensor
+    names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, fields: Fields, model: str) -> "ItemHistory":
+        """The past items of a model that cannot do without.
+
+        Raises:
+            ValueError: the schema has none, or histories of several lengths.
+        """
+        pairs = _history_pairs(fields)
+        if not pairs:
+            raise ValueError(
+                f"{model} needs a history that shares a feature of the target item, such as "
+                '`Feature("history_item_id", role="history", length=50, shares="item_id")`. '
+                f"Received: `features={fields.schema.names}`"
+            )
+        lengths = {feature.name: feature.length for feature in pairs}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(
+                f"The histories describe the same past items, so they need one length. Received: "
+                f"`length={lengths}`"
+            )
+        mask = fields.mask(pairs[0].name)
+        for feature in pairs[1:]:
+            mask = ops.logical_or(mask, fields.mask(feature.name))
+        return cls(
+            target=joined([fields.scalars[str(feature.shares)] for feature in pairs]),
+            items=joined([fields.sequences[feature.name] for feature in pairs]),
+            mask=mask,
+            names=tuple(lengths),
+        )
+
+
+def auxiliary_tensors(fields: Fields) -> dict[str, KerasTensor]:
+    """The tensors that auxiliary tasks build on; `CTRModel` keeps them by name.
+
+    - `user`, `item`: all features of that role, `(batch, width)`.
+    - `history`, `history_mask`: the past items as `ItemHistory` has them.
+    - `fields`: every feature as one vector, `(batch, number, dim)`.
+
+    What the schema has no feature for is left out.
+    """
+    tensors = {"fields": ops.stack(fields.all_pooled(), axis=1)}
+    for role in ("user", "item"):
+        if vectors := fields.of_roles(role):
+            tensors[role] = joined(vectors)
+    if _history_pairs(fields):
+        history = ItemHistory.of(fields, "An auxiliary task")
+        tensors["history"] = history.items
+        tensors["history_mask"] = history.mask
+    return tensors
+
+
 def model_inputs(schema: Schema) -> dict[str, KerasTensor]:
     """A `keras.Input` for each feature that enters a model."""
     if not schema.inputs:
@@ -109,6 +176,14 @@ def mean_of_values(vectors: KerasTensor, ids: KerasTensor) -> KerasTensor:
 def joined(tensors: list[KerasTensor]) -> KerasTensor:
     """Concatenate along the last axis, also a single tensor."""
     return tensors[0] if len(tensors) == 1 else ops.concatenate(tensors, axis=-1)
+
+
+def _history_pairs(fields: Fields) -> list[Feature]:
+    return [
+        feature
+        for feature in fields.schema.by_role("history")
+        if feature.shares in fields.scalars and feature.name in fields.sequences
+    ]
 
 
 def _input(schema: Schema, feature: Feature) -> KerasTensor:

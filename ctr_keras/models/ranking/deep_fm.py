@@ -9,7 +9,7 @@ from keras import ops
 from ctr_keras.api_export import export
 from ctr_keras.layers import MLP, FactorizationMachine
 from ctr_keras.models.ctr_model import CTRModel
-from ctr_keras.models.features import embed, joined, model_inputs, scaled
+from ctr_keras.models.features import auxiliary_tensors, embed, joined, model_inputs, scaled
 from ctr_keras.models.linear import linear_logit
 from ctr_keras.schema import Schema
 
@@ -53,12 +53,14 @@ class DeepFM(CTRModel):
         schema = Schema.of(schema)
         inputs = model_inputs(schema)
         values = scaled(schema, inputs)
-        vectors = embed(schema, values, embedding_dim, "embedding", l2).all_pooled()
+        fields = embed(schema, values, embedding_dim, "embedding", l2)
+        vectors = fields.all_pooled()
         second_order = FactorizationMachine(name="interactions")(ops.stack(vectors, axis=1))
         deep = MLP(units, activation=activation, dropout=dropout, name="mlp")(joined(vectors))
         deep = keras.layers.Dense(1, use_bias=False, name="mlp_logit")(deep)
         terms = [linear_logit(schema, values, l2), second_order, deep]
-        super().__init__(schema, inputs, keras.layers.Add(name="logit")(terms), **kwargs)
+        logit = keras.layers.Add(name="logit")(terms)
+        super().__init__(schema, inputs, logit, auxiliary_tensors(fields), **kwargs)
         self.embedding_dim = embedding_dim
         self.units = tuple(units)
         self.activation = activation

@@ -4,12 +4,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-from keras import KerasTensor, ops
 
 from ctr_keras.api_export import export
 from ctr_keras.layers import MLP, TargetAttention
 from ctr_keras.models.ctr_model import CTRModel
-from ctr_keras.models.features import Fields, embed, joined, model_inputs, scaled
+from ctr_keras.models.features import (
+    ItemHistory,
+    auxiliary_tensors,
+    embed,
+    joined,
+    model_inputs,
+    scaled,
+)
 from ctr_keras.schema import Schema
 
 
@@ -63,17 +69,17 @@ class DIN(CTRModel):
         schema = Schema.of(schema)
         inputs = model_inputs(schema)
         fields = embed(schema, scaled(schema, inputs), embedding_dim, "embedding", l2)
-        target, history, mask, names = attention_inputs(fields)
+        history = ItemHistory.of(fields, "DIN")
         interest = TargetAttention(
             attention_units,
             activation=attention_activation,
             normalize=attention_normalize,
             name="attention",
-        )(target, history, mask=mask)
-        joint = joined([*fields.all_pooled(without=names), interest])
+        )(history.target, history.items, mask=history.mask)
+        joint = joined([*fields.all_pooled(without=history.names), interest])
         deep = MLP(units, activation=activation, dropout=dropout, name="mlp")(joint)
         logit = keras.layers.Dense(1, name="logit")(deep)
-        super().__init__(schema, inputs, logit, **kwargs)
+        super().__init__(schema, inputs, logit, auxiliary_tensors(fields), **kwargs)
         self.embedding_dim = embedding_dim
         self.units = tuple(units)
         self.attention_units = tuple(attention_units)
@@ -95,32 +101,3 @@ class DIN(CTRModel):
             "dropout": self.dropout,
             "l2": self.l2,
         }
-
-
-def attention_inputs(
-    fields: Fields,
-) -> tuple[KerasTensor, KerasTensor, KerasTensor, tuple[str, ...]]:
-    """Target `(batch, W)`, past items `(batch, length, W)`, mask, and the histories' names."""
-    pairs = [
-        feature
-        for feature in fields.schema.by_role("history")
-        if feature.shares in fields.scalars and feature.name in fields.sequences
-    ]
-    if not pairs:
-        raise ValueError(
-            "DIN needs a history that shares a feature of the target item, such as "
-            '`Feature("history_item_id", role="history", length=50, shares="item_id")`. '
-            f"Received: `features={fields.schema.names}`"
-        )
-    lengths = {feature.name: feature.length for feature in pairs}
-    if len(set(lengths.values())) > 1:
-        raise ValueError(
-            f"The histories describe the same past items, so they need one length. Received: "
-            f"`length={lengths}`"
-        )
-    target = joined([fields.scalars[str(feature.shares)] for feature in pairs])
-    history = joined([fields.sequences[feature.name] for feature in pairs])
-    mask = fields.mask(pairs[0].name)
-    for feature in pairs[1:]:
-        mask = ops.logical_or(mask, fields.mask(feature.name))
-    return target, history, mask, tuple(lengths)

@@ -8,7 +8,7 @@ from keras import ops
 from ctr_keras.api_export import export
 from ctr_keras.layers import FactorizationMachine
 from ctr_keras.models.ctr_model import CTRModel
-from ctr_keras.models.features import embed, model_inputs, scaled
+from ctr_keras.models.features import auxiliary_tensors, embed, model_inputs, scaled
 from ctr_keras.models.linear import linear_logit
 from ctr_keras.schema import Schema
 
@@ -46,7 +46,7 @@ class FM(CTRModel):
             ops.stack(fields.all_pooled(), axis=1)
         )
         logit = keras.layers.Add(name="logit")([linear_logit(schema, values, l2), second_order])
-        super().__init__(schema, inputs, logit, **kwargs)
+        super().__init__(schema, inputs, logit, auxiliary_tensors(fields), **kwargs)
         self.embedding_dim = embedding_dim
         self.l2 = l2
 

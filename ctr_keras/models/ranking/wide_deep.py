@@ -8,7 +8,7 @@ import keras
 from ctr_keras.api_export import export
 from ctr_keras.layers import MLP
 from ctr_keras.models.ctr_model import CTRModel
-from ctr_keras.models.features import embed, joined, model_inputs, scaled
+from ctr_keras.models.features import auxiliary_tensors, embed, joined, model_inputs, scaled
 from ctr_keras.models.linear import crossed_logit, linear_logit
 from ctr_keras.schema import Schema
 
@@ -57,7 +57,8 @@ class WideDeep(CTRModel):
         schema = Schema.of(schema)
         inputs = model_inputs(schema)
         values = scaled(schema, inputs)
-        vectors = embed(schema, values, embedding_dim, "embedding", l2).all_pooled()
+        fields = embed(schema, values, embedding_dim, "embedding", l2)
+        vectors = fields.all_pooled()
         deep = MLP(units, activation=activation, dropout=dropout, name="mlp")(joined(vectors))
         terms = [
             linear_logit(schema, values, l2),
@@ -65,7 +66,8 @@ class WideDeep(CTRModel):
         ]
         if crosses:
             terms.append(crossed_logit(schema, values, crosses, cross_buckets))
-        super().__init__(schema, inputs, keras.layers.Add(name="logit")(terms), **kwargs)
+        logit = keras.layers.Add(name="logit")(terms)
+        super().__init__(schema, inputs, logit, auxiliary_tensors(fields), **kwargs)
         self.embedding_dim = embedding_dim
         self.units = tuple(units)
         self.crosses = tuple(tuple(names) for names in crosses)
