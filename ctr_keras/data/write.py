@@ -1,5 +1,6 @@
 """Writing rows as TFRecord shards: atomic, checked, and resumable after a kill."""
 
+import collections
 import contextlib
 import dataclasses
 import errno
@@ -9,7 +10,9 @@ import json
 import os
 import pathlib
 import secrets
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent import futures
 from typing import Any
 
 import numpy as np
@@ -19,10 +22,12 @@ from ctr_keras import files
 from ctr_keras.columns import Columns, Ragged, canonical, num_rows, rechunk
 from ctr_keras.data import layouts
 from ctr_keras.data.manifest import Manifest, Shard
+from ctr_keras.negative_ratio import check_negative_ratio
 from ctr_keras.schema import Schema
 
 _JOURNAL_FILE = ".writing.json"
 _LOCK_FILE = ".lock"
+_WRITERS = 2
 
 
 def write(
@@ -34,6 +39,7 @@ def write(
     rows_per_shard: int = 131_072,
     block_rows: int = 4096,
     metadata: dict[str, Any] | None = None,
+    negative_ratio: float = 1.0,
     progress: Callable[[int], Any] | None = None,
 ) -> Manifest:
     """Write rows as a folder of TFRecord shards with a manifest.
@@ -51,9 +57,11 @@ def write(
             `ck.data.Ragged`, or a padded array.
         layout: `"block"` (up to `block_rows` rows a record, raw bytes: fast) or `"row"` (one
             `tf.train.Example` a row: for other TensorFlow tools).
-        rows_per_shard: Rows a file; one shard's rows are held in memory.
+        rows_per_shard: Rows a file; the rows of up to three files are held in memory.
         block_rows: Rows a record in the block layout.
         metadata: JSON values to keep in the manifest.
+        negative_ratio: Share of the negatives that `rows` still hold, as they were given to
+            `ck.data.down_sample_negatives`: readers and models correct probabilities for it.
         progress: Called with the number of rows each time a shard is complete.
 
     Returns:
@@ -69,6 +77,7 @@ def write(
     for name, value in (("rows_per_shard", rows_per_shard), ("block_rows", block_rows)):
         if not isinstance(value, int) or value < 1:
             raise ValueError(f"`{name}` must be a positive integer. Received: `{name}={value!r}`")
+    negative_ratio = check_negative_ratio("negative_ratio", negative_ratio)
     folder = pathlib.Path(path)
     folder.mkdir(parents=True, exist_ok=True)
     rows_per_shard = max(rows_per_shard // block_rows, 1) * block_rows
@@ -76,21 +85,15 @@ def write(
         key = [schema.fingerprint, layout, block_rows, rows_per_shard]
         journal = _Journal.open(folder, key)
         blocks = rechunk(_canonical_chunks(schema, rows), block_rows)
+        groups = _groups(blocks, rows_per_shard // block_rows)
         shards = []
-        for index, shard_blocks in enumerate(_groups(blocks, rows_per_shard // block_rows)):
-            content = _content_digest(schema, shard_blocks)
-            shard = journal.complete(index, content)
-            if shard is None:
-                target = folder / journal.shard_name(index)
-                records = _write_records(target, _records(schema, layout, shard_blocks))
-                shard = _describe_shard(target, shard_blocks, records, content)
-                journal.add(index, shard)
+        for shard in _write_shards(journal, schema, layout, groups):
             shards.append(shard)
             if progress is not None:
                 progress(shard.rows)
         if not shards:
             raise ValueError(f"There are no rows to write. Received: `path={str(path)!r}`")
-        manifest = Manifest(schema, layout, block_rows, tuple(shards), metadata or {})
+        manifest = Manifest(schema, layout, block_rows, tuple(shards), metadata or {}, negative_ratio)
         manifest.save(folder)
         _remove_leftovers(folder, manifest)
     return manifest
@@ -117,6 +120,33 @@ def _groups(blocks: Iterable[Columns], size: int) -> Iterator[list[Columns]]:
             group = []
     if group:
         yield group
+
+
+def _write_shards(
+    journal: "_Journal", schema: Schema, layout: str, groups: Iterable[list[Columns]]
+) -> Iterator[Shard]:
+    """Write each group as a shard, a few at a time beside the making of the rows; in order."""
+    pending: collections.deque[futures.Future[Shard]] = collections.deque()
+    with futures.ThreadPoolExecutor(_WRITERS) as pool:
+        for index, blocks in enumerate(groups):
+            if len(pending) == _WRITERS:
+                yield pending.popleft().result()
+            pending.append(pool.submit(_write_shard, journal, index, schema, layout, blocks))
+        for future in pending:
+            yield future.result()
+
+
+def _write_shard(
+    journal: "_Journal", index: int, schema: Schema, layout: str, blocks: list[Columns]
+) -> Shard:
+    content = _content_digest(schema, blocks)
+    shard = journal.complete(index, content)
+    if shard is None:
+        target = journal.folder / journal.shard_name(index)
+        records = _write_records(target, _records(schema, layout, blocks))
+        shard = _describe_shard(target, blocks, records, content)
+        journal.add(index, shard)
+    return shard
 
 
 def _content_digest(schema: Schema, blocks: list[Columns]) -> str:
@@ -185,6 +215,7 @@ class _Journal:
     key: list
     generation: str
     shards: dict[int, Shard]
+    lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)
 
     @classmethod
     def open(cls, folder: pathlib.Path, key: list) -> "_Journal":
@@ -210,13 +241,14 @@ class _Journal:
         return shard
 
     def add(self, index: int, shard: Shard) -> None:
-        self.shards[index] = shard
-        config = {
-            "key": self.key,
-            "generation": self.generation,
-            "shards": {str(i): dataclasses.asdict(s) for i, s in self.shards.items()},
-        }
-        files.write_atomic(self.folder / _JOURNAL_FILE, json.dumps(config).encode())
+        with self.lock:
+            self.shards[index] = shard
+            config = {
+                "key": self.key,
+                "generation": self.generation,
+                "shards": {str(i): dataclasses.asdict(s) for i, s in self.shards.items()},
+            }
+            files.write_atomic(self.folder / _JOURNAL_FILE, json.dumps(config).encode())
 
 
 def _remove_leftovers(folder: pathlib.Path, manifest: Manifest) -> None:

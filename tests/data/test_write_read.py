@@ -4,6 +4,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -366,6 +367,14 @@ def run_writer(folder, script, **kwargs):
     )  # fmt: skip
 
 
+def complete_shards(folder):
+    """The shards that a write in progress would keep."""
+    try:
+        return json.loads((folder / ".writing.json").read_text())["shards"]
+    except FileNotFoundError:
+        return {}
+
+
 def test_kill_while_writing(copy, numbered_schema):
     folder, _ = copy
     process = run_writer(
@@ -377,6 +386,9 @@ def test_kill_while_writing(copy, numbered_schema):
         "ck.data.write(folder, schema, rows(), rows_per_shard=64, block_rows=16)\n",
     )
     assert process.stdout.readline() == "half\n"
+    deadline = time.monotonic() + 60
+    while len(complete_shards(folder)) < 4 and time.monotonic() < deadline:
+        time.sleep(0.01)  # The last of the four whole shards is written beside the rows.
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert ids_in_order(folder, numbered_schema) == list(range(1000))
