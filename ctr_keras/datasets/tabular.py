@@ -3,19 +3,18 @@
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-import ibis
 import ibis.expr.types as ir
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
 from ctr_keras import files
-from ctr_keras.columns import Columns, Ragged, num_rows
+from ctr_keras.columns import num_rows
 from ctr_keras.data.split import SPLITS, check_fractions, split_name, time_boundaries
 from ctr_keras.data.write import write
-from ctr_keras.datasets import drafts, prepared
+from ctr_keras.datasets import drafts, prepared, staged
 from ctr_keras.datasets.infer import connect, infer_schema
 from ctr_keras.datasets.prepared import Prepared
 from ctr_keras.datasets.sources import Report, to_stderr
@@ -25,12 +24,12 @@ from ctr_keras.datasets.tables import (
     table_files,
     unused_columns,
 )
-from ctr_keras.schema import Feature, Schema, Vocabulary
+from ctr_keras.schema import Schema
 
 __all__ = ["infer_schema", "prepare"]
 
 _FORMAT = 1
-_ROW, _RANDOM, _PART = "__row__", "__random__", "__split__"
+_RANDOM = "__random__"
 _DISTINCT_TIMES = 1_000_000
 
 
@@ -103,20 +102,22 @@ def prepare(
         spilled = staging / "spilled"
         connection = connect(spilled)
         table = _with_split(connection.read_parquet(str(rows)), schema, split, fractions)
-        final = _with_built_vocabularies(schema, table, staging / "vocabularies").save(staging)
+        final = staged.with_built_vocabularies(schema, table, staging / "vocabularies").save(
+            staging
+        )
         for index, name in enumerate(SPLITS):
             if not prepared.is_written(staging, name, key):
                 part = staging / f"{name}.parquet"
-                table.filter(table[_PART] == index).order_by(_ROW).to_parquet(part)
-                chunks = _chunks(part, final)
+                table.filter(table[staged.PART] == index).order_by(staged.ROW).to_parquet(part)
+                chunks = staged.chunks(part, final)
                 manifest = write(
                     staging / name, final, chunks, layout=layout, metadata={"key": key}
                 )
                 part.unlink()
                 report(f"{name}: {manifest.rows:,} rows")
-        _entities(table, final, "item", staging / prepared.ITEMS_FILE)
-        _entities(table, final, "user", staging / prepared.USERS_FILE)
-        result = _summary(pathlib.Path(out), str(path), table, final, label)
+        staged.write_entities(table, final, "item", staging / prepared.ITEMS_FILE)
+        staged.write_entities(table, final, "user", staging / prepared.USERS_FILE)
+        result = staged.summary(pathlib.Path(out), str(path), table, final, label)
         connection.disconnect()
         shutil.rmtree(spilled, ignore_errors=True)
         rows.unlink()
@@ -173,8 +174,11 @@ def _copy_checked(
     try:
         for columns in read_tables(sources, schema, list_separator):
             rows = num_rows(columns)
-            batch = {feature.name: _arrow(feature, columns[feature.name]) for feature in schema}
-            numbers = {_ROW: np.arange(first, first + rows), _RANDOM: random.random(rows)}
+            batch = {
+                feature.name: staged.arrow_column(feature, columns[feature.name])
+                for feature in schema
+            }
+            numbers = {staged.ROW: np.arange(first, first + rows), _RANDOM: random.random(rows)}
             table = pa.table({**batch, **numbers})
             writer = writer or pyarrow.parquet.ParquetWriter(temporary, table.schema)
             writer.write_table(table)
@@ -187,20 +191,6 @@ def _copy_checked(
     os.replace(temporary, target)
 
 
-_ARROW_TYPES = {"int64": pa.int64(), "string": pa.string(), "float32": pa.float32()}
-
-
-def _arrow(feature: Feature, column) -> pa.Array:
-    kind = _ARROW_TYPES[feature.dtype]
-    if isinstance(column, Ragged):
-        return pa.ListArray.from_arrays(
-            pa.array(column.offsets, pa.int32()), pa.array(column.values, kind)
-        )
-    if feature.kind == "vector":
-        return pa.FixedSizeListArray.from_arrays(pa.array(column.ravel(), kind), feature.width)
-    return pa.array(column, kind)
-
-
 def _with_split(
     table: ir.Table, schema: Schema, split: str, fractions: Sequence[float]
 ) -> ir.Table:
@@ -211,8 +201,10 @@ def _with_split(
     else:
         cuts = np.cumsum(fractions)[:-1]
         part = sum((table[_RANDOM] >= float(cut)).cast("int8") for cut in cuts)
-    table = table.mutate(**{_PART: part})
-    sizes = dict(table.group_by(_PART).agg(n=table.count()).to_pyarrow().to_pandas().to_numpy())
+    table = table.mutate(**{staged.PART: part})
+    sizes = dict(
+        table.group_by(staged.PART).agg(n=table.count()).to_pyarrow().to_pandas().to_numpy()
+    )
     for index in range(len(fractions)):
         if index not in sizes:
             raise ValueError(
@@ -234,88 +226,3 @@ def _boundaries(time: ir.IntegerColumn, fractions: Sequence[float]) -> np.ndarra
     counts = table.group_by(step=step).agg(n=table.count()).order_by("step").to_pyarrow()
     steps = counts["step"].to_numpy()
     return time_boundaries(steps * width + least, fractions, counts=counts["n"].to_numpy())
-
-
-def _with_built_vocabularies(schema: Schema, table: ir.Table, folder: pathlib.Path) -> Schema:
-    """Build the missing vocabulary files of the training rows, the most frequent value first."""
-    train = table.filter(table[_PART] == 0)
-    built = {}
-    for feature in schema:
-        if not drafts.is_unbuilt(feature.vocabulary):
-            continue
-        column = train[feature.name]
-        column = column.unnest() if feature.is_sequence else column
-        values = train.select(value=column)
-        missing = schema.padding(feature.name)
-        counts = (
-            values.filter(values.value != missing)
-            .group_by("value")
-            .agg(n=ibis._.count())
-            .order_by([ibis.desc("n"), "value"])
-            .to_pyarrow()
-        )
-        built[feature.name] = Vocabulary.write(
-            folder / f"{feature.name}.txt", counts["value"].to_pylist()
-        )
-    return drafts.with_vocabularies(schema, built)
-
-
-def _chunks(path: pathlib.Path, schema: Schema) -> Iterator[Columns]:
-    """The rows of a typed Parquet file."""
-    with pyarrow.parquet.ParquetFile(path) as file:
-        for batch in file.iter_batches(BATCH_ROWS, columns=schema.names):
-            yield {f.name: _columns(f, batch[f.name]) for f in schema}
-
-
-def _columns(feature: Feature, values: pa.Array):
-    if not (feature.is_sequence or feature.kind == "vector"):
-        return values.to_numpy(zero_copy_only=False)
-    flat = values.flatten().to_numpy(zero_copy_only=False)
-    if feature.kind == "vector":
-        return flat.reshape(-1, feature.width)
-    lengths = values.value_lengths().to_numpy(zero_copy_only=False)
-    return Ragged(flat, lengths.astype(np.int32))
-
-
-def _entities(table: ir.Table, schema: Schema, role: str, target: pathlib.Path) -> None:
-    """The raw features of each user or item, from its last row."""
-    key = schema.key(role)
-    roles = ("user", "history") if role == "user" else ("item", "vector")
-    names = [f.name for r in roles for f in schema.by_role(r)]
-    if key is None:
-        pyarrow.parquet.write_table(pa.table({name: [] for name in names}), target)
-        return
-    time = schema.by_role("time")
-    # A later row of equal time counts as newer.
-    newest = table[_ROW]
-    if time:
-        newest = ibis.struct({"time": table[time[0].name], "row": table[_ROW]})
-    known = table.filter(table[key] != schema.padding(key))
-    others = {name: known[name].argmax(newest) for name in names if name != key}
-    known.group_by(key).agg(**others).order_by(key).select(*names).to_parquet(target)
-
-
-def _summary(
-    folder: pathlib.Path, origin: str, table: ir.Table, schema: Schema, label: str
-) -> Prepared:
-    counts = table.group_by(_PART).agg(n=table.count(), rate=table[label].mean()).order_by(_PART)
-    found = counts.to_pyarrow().to_pydict()
-    return Prepared(
-        folder=folder,
-        origin=origin,
-        rows=dict(zip(SPLITS, found["n"], strict=True)),
-        click_rate=dict(zip(SPLITS, found["rate"], strict=True)),
-        unseen_users=_unseen(table, schema.key("user")),
-        unseen_items=_unseen(table, schema.key("item")),
-    )
-
-
-def _unseen(table: ir.Table, key: str | None) -> dict[str, float]:
-    """Share of each split's rows whose user or item has no training row."""
-    if key is None:
-        return {}
-    trained = table.filter(table[_PART] == 0)[key].as_table().distinct()
-    rest = table.anti_join(trained, key).group_by(_PART).agg(n=ibis._.count()).to_pyarrow()
-    absent = dict(zip(rest[_PART].to_pylist(), rest["n"].to_pylist(), strict=True))
-    sizes = table.group_by(_PART).agg(n=table.count()).order_by(_PART).to_pyarrow()["n"].to_pylist()
-    return {name: absent.get(i, 0) / sizes[i] for i, name in enumerate(SPLITS)}
