@@ -9,6 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from ctr_keras import files
+from ctr_keras.negative_ratio import check_negative_ratio
 from ctr_keras.schema import Schema
 
 MANIFEST_VERSION = 1
@@ -38,13 +39,23 @@ class Shard:
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """What a TFRecord folder holds; written last, so its presence means the data is whole."""
+    """What a TFRecord folder holds; written last, so its presence means the data is whole.
+
+    Attributes:
+        schema: What a row is.
+        layout: `"block"` or `"row"`.
+        block_rows: Rows a record in the block layout.
+        shards: The files.
+        metadata: JSON values of whoever wrote it.
+        negative_ratio: Share of the negatives that were kept before writing: 1 for all of them.
+    """
 
     schema: Schema
     layout: str
     block_rows: int
     shards: tuple[Shard, ...]
     metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
+    negative_ratio: float = 1.0
 
     @property
     def rows(self) -> int:
@@ -56,6 +67,7 @@ class Manifest:
             "layout": self.layout,
             "block_rows": self.block_rows,
             "rows": self.rows,
+            "negative_ratio": self.negative_ratio,
             "metadata": self.metadata,
             "schema": self.schema.to_dict(),
             "shards": [dataclasses.asdict(shard) for shard in self.shards],
@@ -93,12 +105,17 @@ class Manifest:
                 block_rows=config["block_rows"],
                 shards=tuple(Shard(**shard) for shard in config["shards"]),
                 metadata=config["metadata"],
+                negative_ratio=config.get("negative_ratio", 1.0),
             )
             rows = config["rows"]
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} is not a manifest: {error!r}") from error
         if manifest.layout not in ("block", "row"):
             raise ValueError(f"{path}: unknown layout. Received: `layout={manifest.layout!r}`")
+        try:
+            check_negative_ratio("negative_ratio", manifest.negative_ratio)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
         if manifest.rows != rows:
             raise ValueError(
                 f"{path} disagrees with itself: its shards hold {manifest.rows} rows. "

@@ -93,7 +93,9 @@ def write(
                 progress(shard.rows)
         if not shards:
             raise ValueError(f"There are no rows to write. Received: `path={str(path)!r}`")
-        manifest = Manifest(schema, layout, block_rows, tuple(shards), metadata or {}, negative_ratio)
+        manifest = Manifest(
+            schema, layout, block_rows, tuple(shards), metadata or {}, negative_ratio
+        )
         manifest.save(folder)
         _remove_leftovers(folder, manifest)
     return manifest
