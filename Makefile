@@ -10,7 +10,7 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 tests
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 tests/layers tests/metrics
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 tests/layers tests/losses tests/metrics
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

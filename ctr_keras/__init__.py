@@ -3,7 +3,7 @@
 import importlib
 from typing import Any
 
-from ctr_keras import data, layers, metrics, models, optimizers
+from ctr_keras import data, layers, losses, metrics, models, optimizers
 from ctr_keras.schema import Feature, Schema, Vocabulary
 from ctr_keras.seed import set_seed
 
@@ -14,6 +14,7 @@ __all__ = [
     "data",
     "datasets",
     "layers",
+    "losses",
     "metrics",
     "models",
     "optimizers",
