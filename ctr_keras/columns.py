@@ -57,6 +57,13 @@ class Ragged:
         values = self.values[self.offsets[start] : self.offsets[stop]]
         return Ragged(values, self.lengths[start:stop])
 
+    def take(self, rows: np.ndarray) -> "Ragged":
+        """The rows of these numbers, in their order."""
+        lengths = self.lengths[rows]
+        before = np.cumsum(lengths) - lengths
+        position = np.arange(lengths.sum()) + np.repeat(self.offsets[rows] - before, lengths)
+        return Ragged(self.values[position], lengths)
+
     @functools.cached_property
     def offsets(self) -> np.ndarray:
         """Where each row starts in `values`, and where the last one ends: `(rows + 1,)`."""
@@ -121,6 +128,11 @@ def canonical(schema: Schema, rows: Mapping[str, Any], first_row: int = 0) -> Co
     if len(set(lengths.values())) > 1:
         raise ValueError(f"All columns need the same number of rows. Received: `{lengths}`")
     return columns
+
+
+def is_table(rows: Any) -> bool:
+    """Whether `rows` is one batch of rows, rather than an iterable of batches."""
+    return isinstance(rows, Mapping) or hasattr(rows, "columns")
 
 
 def num_rows(columns: Columns) -> int:

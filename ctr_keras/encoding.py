@@ -122,7 +122,7 @@ def hash_ids(values: tf.Tensor, buckets: int) -> tf.Tensor:
     if values.dtype == tf.string:
         bucket = tf.strings.to_hash_bucket_fast(values, buckets)
     else:
-        bucket = tf.cast(_split_mix(values) % tf.constant(buckets, tf.uint64), tf.int64)
+        bucket = tf.cast(split_mix(values) % tf.constant(buckets, tf.uint64), tf.int64)
     return tf.where(_is_missing(values), tf.constant(PADDING_ID, tf.int64), bucket + RESERVED_IDS)
 
 
@@ -133,7 +133,7 @@ def group_key(values: tf.Tensor) -> tf.Tensor:
     return tf.cast(values, tf.int64)
 
 
-def _split_mix(values: tf.Tensor) -> tf.Tensor:
+def split_mix(values: tf.Tensor) -> tf.Tensor:
     """SplitMix64's finalizer (Steele et al. 2014): 64 well-mixed bits of each integer."""
     x = tf.bitcast(tf.cast(values, tf.int64), tf.uint64)
     x += tf.constant(0x9E3779B97F4A7C15, tf.uint64)

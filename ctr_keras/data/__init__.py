@@ -1,9 +1,10 @@
-"""TFRecord writing and reading, splits and descriptions."""
+"""TFRecord writing and reading, splits, down-sampling and descriptions."""
 
 from ctr_keras.columns import Ragged
 from ctr_keras.data.describe import Description, describe, plot
 from ctr_keras.data.history import past_items
 from ctr_keras.data.manifest import Manifest
+from ctr_keras.data.negatives import down_sample_negatives, recalibrate
 from ctr_keras.data.read import read
 from ctr_keras.data.split import time_split
 from ctr_keras.data.write import write
@@ -13,9 +14,11 @@ __all__ = [
     "Manifest",
     "Ragged",
     "describe",
+    "down_sample_negatives",
     "past_items",
     "plot",
     "read",
+    "recalibrate",
     "time_split",
     "write",
 ]

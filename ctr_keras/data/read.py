@@ -3,12 +3,15 @@
 import dataclasses
 import os
 import pathlib
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
 from ctr_keras.data import layouts
 from ctr_keras.data.manifest import Manifest, Shard
+from ctr_keras.data.negatives import check_seed, is_kept, row_key
 from ctr_keras.encoding import FeatureEncoder
+from ctr_keras.negative_ratio import check_negative_ratio
 from ctr_keras.schema import Schema
 
 _CHUNK_ROWS = 4096
@@ -27,6 +30,8 @@ def read(
     drop_remainder: bool = False,
     shard: tuple[int, int] | None = None,
     verify: bool = True,
+    negative_ratio: float = 1.0,
+    negative_key: Sequence[str] | None = None,
 ) -> tf.data.Dataset:
     """A `tf.data.Dataset` of `(features, label)` batches.
 
@@ -35,30 +40,43 @@ def read(
     a window of `shuffle_rows`. The order depends on `seed` and the number of the epoch
     alone: it is another one each time the data set is iterated, and the same one in each run.
 
+    With a `negative_ratio` below 1 only that share of the negatives is read, the same ones in each
+    epoch: those that `ck.data.down_sample_negatives` keeps with the same key and seed. (Of rows
+    that were down-sampled before they were written it is a draw of its own.) How many batches
+    there are is then not known in advance, and workers with a `shard` each may get different
+    numbers of them.
+
     Args:
         path: Folder that `ck.data.write` made.
         schema: What the model takes; columns that only the data has are left out. By default
             the schema saved beside the data (`../schema.json`) or in it.
         batch_size: Rows a batch.
         shuffle: Whether to shuffle.
-        seed: Seed of the shuffle.
+        seed: Seed of the shuffle, and of which negatives are read.
         epoch: Number of the first epoch, so that a resumed training sees the rows in the order
             in which the interrupted one would have.
         shuffle_rows: Rows that are shuffled with each other at a time, held in memory.
         drop_remainder: Whether to leave out a last batch that is not full.
         shard: `(index, count)`: read part `index` of `count`, for one of several workers.
         verify: Whether to check every shard's size and checksum before reading.
+        negative_ratio: Share of the negatives to read, in (0, 1].
+        negative_key: Columns of the data that tell its rows apart, as the `key` of
+            `ck.data.down_sample_negatives`.
 
     Returns:
         A data set of `(features, label)`. `features` maps each input's name to a tensor:
         `(batch,)` ids (int32, int64 from 2^31 ids on) or numbers (float32), `(batch, length)`
         for sequences; and group features to int64 `(batch,)`. `label` is float32 `(batch,)`.
+        Its attribute `negative_ratio` is the share of all negatives that it holds, those left out
+        before writing included; `CTRModel.fit` takes it from there. What `map`, `take` and the
+        like make of it has no such attribute.
 
     Raises:
         ValueError: the folder holds no data, a shard is missing, truncated or changed (named
             with the record at fault), or its columns are not those of `schema`.
     """
     _check_arguments(batch_size, shuffle_rows, epoch, shard)
+    negative_ratio = check_negative_ratio("negative_ratio", negative_ratio)
     folder = pathlib.Path(path)
     manifest = Manifest.load(folder)
     schema = _schema_beside(folder) if schema is None else schema
@@ -67,7 +85,12 @@ def read(
     if verify:
         manifest.verify(folder, part.shards)
 
-    chunks = _chunk_reader(folder, manifest, part, schema)
+    sampled = None
+    if negative_ratio < 1:
+        check_seed(seed)
+        key = row_key(manifest.schema, negative_key)
+        sampled = _Sampling.of(manifest, schema, key, negative_ratio, seed)
+    chunks = _chunk_reader(folder, manifest, part, _encoder(manifest, schema, sampled))
     window = max(shuffle_rows // batch_size, 1) * batch_size
 
     def one_epoch(number: tf.Tensor) -> tf.data.Dataset:
@@ -80,11 +103,13 @@ def read(
     # Each iteration takes the next number, so that each epoch has an order of its own.
     counter = tf.Variable(epoch, dtype=tf.int64, trainable=False, name="epoch")
     dataset = tf.data.Dataset.range(1).flat_map(lambda _: one_epoch(counter.assign_add(1) - 1))
-    if part.every == 1:
+    if part.every == 1 and sampled is None:
         rows = sum(shard.rows for shard in part.shards)
         batches = rows // batch_size if drop_remainder else -(-rows // batch_size)
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(batches))
-    return dataset.prefetch(tf.data.AUTOTUNE)
+    dataset = dataset.prefetch(tf.data.AUTOTUNE)
+    dataset.negative_ratio = manifest.negative_ratio * negative_ratio
+    return dataset
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,10 +127,9 @@ class _Part:
         return cls(shards, index, count)
 
 
-def _chunk_reader(folder: pathlib.Path, manifest: Manifest, part: _Part, schema: Schema):
+def _chunk_reader(folder: pathlib.Path, manifest: Manifest, part: _Part, encode: Callable):
     """A function from a seed (`None`: in order) to a data set of encoded chunks of rows."""
     files = [str(folder / shard.file) for shard in part.shards]
-    encode = _encoder(manifest, schema)
 
     def in_chunks(records: tf.data.Dataset) -> tf.data.Dataset:
         return records if manifest.layout == "block" else records.batch(_CHUNK_ROWS)
@@ -129,15 +153,43 @@ def _records(file: tf.Tensor) -> tf.data.Dataset:
     return tf.data.TFRecordDataset(file, buffer_size=1 << 20)
 
 
-def _encoder(manifest: Manifest, schema: Schema):
+@dataclasses.dataclass(frozen=True)
+class _Sampling:
+    """Down-sampling of the negatives while they are read."""
+
+    label: str
+    key: tuple[str, ...]
+    ratio: float
+    seed: int
+    draw: int
+
+    @classmethod
+    def of(cls, manifest: Manifest, schema: Schema, key: tuple[str, ...], ratio: float, seed: int):
+        # The hashes of rows that were down-sampled with the same seed all lie below its ratio.
+        draw = 0 if manifest.negative_ratio == 1 else 1
+        return cls(schema.label.name, key, ratio, seed, draw)
+
+    def __call__(self, columns: dict) -> dict:
+        """The rows that are kept, of raw columns."""
+        key = [columns[name] for name in self.key]
+        kept = is_kept(columns[self.label], key, self.ratio, self.seed, self.draw)
+        rows = tf.where(kept)[:, 0]
+        return {name: tf.gather(column, rows) for name, column in columns.items()}
+
+
+def _encoder(manifest: Manifest, schema: Schema, sampled: _Sampling | None):
     """A function from a block record, or a batch of row records, to `(features, label)`."""
     decode = layouts.decode_block if manifest.layout == "block" else layouts.decode_rows
     names = [f.name for f in schema if f.is_input or f.role in ("group", "label")]
     label = schema.label.name
     encode = FeatureEncoder(schema)
+    wanted = names if sampled is None else list(dict.fromkeys([*names, *sampled.key]))
 
     def to_batch(records: tf.Tensor):
-        columns = encode(decode(manifest.schema, names, records))
+        columns = decode(manifest.schema, wanted, records)
+        if sampled is not None:
+            columns = sampled(columns)
+        columns = encode({name: columns[name] for name in names})
         return columns, columns.pop(label)
 
     return to_batch

@@ -11,7 +11,7 @@ import os
 import pathlib
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
 from typing import Any
 
@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from ctr_keras import files
-from ctr_keras.columns import Columns, Ragged, canonical, num_rows, rechunk
+from ctr_keras.columns import Columns, Ragged, canonical, is_table, num_rows, rechunk
 from ctr_keras.data import layouts
 from ctr_keras.data.manifest import Manifest, Shard
 from ctr_keras.negative_ratio import check_negative_ratio
@@ -103,14 +103,10 @@ def write(
 
 def _canonical_chunks(schema: Schema, rows: Any) -> Iterator[Columns]:
     first_row = 0
-    for chunk in [rows] if _is_table(rows) else rows:
+    for chunk in [rows] if is_table(rows) else rows:
         columns = canonical(schema, chunk, first_row)
         first_row += num_rows(columns)
         yield columns
-
-
-def _is_table(rows: Any) -> bool:
-    return isinstance(rows, Mapping) or hasattr(rows, "columns")
 
 
 def _groups(blocks: Iterable[Columns], size: int) -> Iterator[list[Columns]]:

@@ -287,7 +287,7 @@ class _Rows:
         return {
             "item_id": items["item_id"].to_numpy(),
             "year": items["year"].to_numpy(),
-            "genres": _take(self.genres, item),
+            "genres": self.genres.take(item),
             "title": items["title"].to_numpy(),
         }
 
@@ -337,10 +337,3 @@ def as_frame(columns: Columns) -> pd.DataFrame:
             for name, column in columns.items()
         }
     )
-
-
-def _take(ragged: Ragged, rows: np.ndarray) -> Ragged:
-    lengths = ragged.lengths[rows]
-    first = np.cumsum(lengths) - lengths
-    position = np.arange(lengths.sum()) + np.repeat(ragged.offsets[rows] - first, lengths)
-    return Ragged(ragged.values[position], lengths)
