@@ -26,6 +26,12 @@ prepare_app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(prepare_app, name="prepare")
+simulate_app = typer.Typer(
+    help="Data of a simulated world, in the form of public files or with known probabilities.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(simulate_app, name="simulate")
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Data = Annotated[pathlib.Path, typer.Option("--data", help="Folder that `prepare` made.")]
@@ -33,6 +39,9 @@ ListSeparator = Annotated[
     str, typer.Option(help="What separates the values of a list in a CSV column.")
 ]
 Layout = Annotated[str, typer.Option(help="TFRecord layout: block (fast) or row (exchange).")]
+Users = Annotated[int, typer.Option(help="How many users.")]
+Items = Annotated[int, typer.Option(help="How many items.")]
+Categories = Annotated[int, typer.Option(help="How many categories the items are of.")]
 
 
 @prepare_app.command("movielens")
@@ -98,6 +107,50 @@ def prepare_schema(
 
     tabular.infer_schema(path, label, time=time, list_separator=list_separator, out=out)
     typer.echo(out)
+
+
+@simulate_app.command("taobao")
+def simulate_taobao(
+    out: Annotated[pathlib.Path, typer.Option(help="CSV file to write.")],
+    users: Users = 10_000,
+    items: Items = 50_000,
+    categories: Categories = 300,
+    mean_clicks: Annotated[float, typer.Option(help="Mean clicks a user.")] = 100.0,
+    seed: int = 0,
+    as_json: Json = False,
+) -> None:
+    """A file of the format of Taobao's UserBehavior."""
+    from ctr_keras.datasets import simulator
+
+    world = simulator.WorldConfig(users=users, items=items, categories=categories, seed=seed)
+    made = simulator.taobao.write(out, world, mean_clicks=mean_clicks, report=_report)
+    _print(made, as_json)
+
+
+@simulate_app.command("impressions")
+def simulate_impressions(
+    out: Annotated[pathlib.Path, typer.Option(help="Folder to make.")],
+    users: Users = 10_000,
+    items: Items = 50_000,
+    categories: Categories = 300,
+    mean_impressions: Annotated[float, typer.Option(help="Mean impressions a user.")] = 100.0,
+    click_rate: Annotated[float, typer.Option(help="Mean click probability to come near to.")] = (
+        0.05
+    ),
+    history_length: Annotated[int, typer.Option(help="Past clicks a row keeps.")] = 50,
+    seed: int = 0,
+    layout: Layout = "block",
+    as_json: Json = False,
+) -> None:
+    """Impressions with known click probabilities, as TFRecords: train, valid and test."""
+    from ctr_keras.datasets import simulator
+
+    world = simulator.WorldConfig(users=users, items=items, categories=categories, seed=seed)
+    config = simulator.ImpressionsConfig(
+        mean_impressions=mean_impressions, click_rate=click_rate, history_length=history_length
+    )
+    made = simulator.impressions.prepare(out, world, config, layout=layout, report=_report)
+    _print(made, as_json)
 
 
 @app.command()

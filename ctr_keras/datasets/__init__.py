@@ -1,5 +1,5 @@
-"""Raw public files, and anybody's CSV or Parquet, as TFRecords."""
+"""Raw public files, anybody's CSV or Parquet, and simulated logs, as TFRecords."""
 
-from ctr_keras.datasets import movielens, tabular
+from ctr_keras.datasets import movielens, simulator, tabular
 
-__all__ = ["movielens", "tabular"]
+__all__ = ["movielens", "simulator", "tabular"]

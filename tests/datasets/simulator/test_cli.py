@@ -1,0 +1,43 @@
+"""`ctr-keras simulate` as a user runs it."""
+
+import json
+import sys
+
+import pytest
+
+from ctr_keras import cli
+
+SIZES = ["--users", "200", "--items", "100", "--categories", "5", "--seed", "3"]
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    def run(*arguments):
+        """Exit status, stdout and stderr of `ctr-keras <arguments>`."""
+        monkeypatch.setattr(sys, "argv", ["ctr-keras", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        captured = capsys.readouterr()
+        return stop.value.code or 0, captured.out, captured.err
+
+    return run
+
+
+def test_taobao(run, tmp_path):
+    path = tmp_path / "clicks.csv"
+    status, out, err = run("simulate", "taobao", "--out", path, *SIZES, "--mean-clicks", 9)
+    assert status == 0 and str(path) in out and path.stat().st_size > 1000, err
+    status, _, err = run("simulate", "taobao", "--out", path, "--users", 0)
+    assert status == 1 and "`users=0`" in err
+
+
+def test_impressions(run, tmp_path):
+    command = ["simulate", "impressions", "--out", tmp_path / "data", *SIZES]
+    command += ["--mean-impressions", 30, "--click-rate", 0.2, "--history-length", 7]
+    status, out, err = run(*command)
+    assert status == 0 and "AUC" in out and "test:" in err
+    status, out, err = run(*command, "--json")
+    assert status == 0 and "up to date" in err
+    assert 0.5 < json.loads(out)["bayes_auc"]["test"] < 1
+    status, out, err = run("describe", tmp_path / "data", "--json")
+    assert status == 0 and json.loads(out), err
