@@ -5,6 +5,7 @@ import pathlib
 import shutil
 import tempfile
 import types
+import warnings
 from typing import Any
 
 import keras
@@ -12,6 +13,8 @@ import tensorflow as tf
 from keras import KerasTensor
 
 from ctr_keras import metrics as ctr_metrics
+from ctr_keras.models.recalibration import recalibrated
+from ctr_keras.negative_ratio import check_negative_ratio
 from ctr_keras.optimizers import LazyAdam, LossScaleOptimizer
 from ctr_keras.schema import Schema
 
@@ -27,6 +30,10 @@ class CTRModel(keras.Model):
 
     Each is logged by its name, together with `ctr_loss`. The inference graph (`call`, `predict`,
     export) never computes them.
+
+    A model that is trained on a share of the negatives corrects itself: outside of training the
+    probability is that of a click among all rows, see `negative_ratio`. `tensors["logit"]`, on
+    which auxiliary tasks build, is not corrected.
 
     Args:
         schema: `ck.Schema` (or its dictionary) of the features.
@@ -57,7 +64,8 @@ class CTRModel(keras.Model):
     ):
         # Under mixed precision the sigmoid still works in float32.
         activation = keras.layers.Activation("sigmoid", dtype="float32", name="probability")
-        super().__init__(inputs, activation(logit), name=name, trainable=trainable)
+        recalibration, click_logit = recalibrated(logit)
+        super().__init__(inputs, activation(click_logit), name=name, trainable=trainable)
         self.schema = schema
         self.tensors = {"logit": logit, **(tensors or {})}
         self.auxiliary_weights = dict(auxiliary_weights or {})
@@ -65,6 +73,25 @@ class CTRModel(keras.Model):
         names = ["ctr_loss", *self.auxiliary_weights] if self.auxiliary_weights else []
         self._loss_trackers = [keras.metrics.Mean(name=name) for name in names]
         self._grouped = types.SimpleNamespace(metrics=[])
+        # It is one of the graph's layers: as an attribute, Keras would save it a second time.
+        self._untracked = types.SimpleNamespace(recalibration=recalibration)
+
+    @property
+    def negative_ratio(self) -> float:
+        """Share of the negatives that training saw, in (0, 1]; 1, as it is at first, for all.
+
+        With `p` the probability among the rows of training, what `model(x)`, `predict`, `evaluate`
+        and the exported SavedModel give is `p / (p + (1 - p) / negative_ratio)`; with
+        `training=True` it is `p`. The ratio is a weight: it is saved and restored with the others.
+        """
+        weight = self._untracked.recalibration.negative_ratio
+        # The shortest decimal that is this float32: 0.1 in place of 0.10000000149.
+        return float(str(keras.ops.convert_to_numpy(weight)))
+
+    @negative_ratio.setter
+    def negative_ratio(self, value: float) -> None:
+        value = check_negative_ratio("negative_ratio", value)
+        self._untracked.recalibration.negative_ratio.assign(value)
 
     def auxiliary_losses(
         self, x: dict, y: tf.Tensor, tensors: dict[str, tf.Tensor], sample_weight: tf.Tensor | None
@@ -127,6 +154,30 @@ class CTRModel(keras.Model):
             jit_compile=jit_compile,
             **kwargs,
         )
+
+    def fit(self, x=None, *args, **kwargs):
+        """Train, as `keras.Model.fit` does.
+
+        Where `x` has an attribute `negative_ratio`, as what `ck.data.read` returns has, the model
+        takes it over; otherwise its own stays. The loss and metrics of the training rows are those
+        of the rows as sampled, the `val_` ones those of corrected probabilities, so validation
+        rows must be whole.
+        """
+        ratio = getattr(x, "negative_ratio", None)
+        if ratio is not None:
+            self.negative_ratio = ratio
+        validation_ratio = getattr(kwargs.get("validation_data"), "negative_ratio", 1.0)
+        if validation_ratio != 1:
+            warnings.warn(
+                "The validation rows lack negatives, so log loss and calibration on them say "
+                f"nothing of all rows. Received: `validation_data` with {validation_ratio=}",
+                stacklevel=2,
+            )
+        with warnings.catch_warnings():
+            # Keras says it at the end of each epoch of rows whose number is not known in advance.
+            if kwargs.get("steps_per_epoch") is None:
+                warnings.filterwarnings("ignore", "Your input ran out of data")
+            return super().fit(x, *args, **kwargs)
 
     def call(self, inputs, training=None, mask=None):
         missing = [name for name in self.input if name not in inputs]

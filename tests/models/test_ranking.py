@@ -90,6 +90,7 @@ def randomized(model):
     """A model whose every weight matters to the output."""
     rng = np.random.default_rng(1)
     model.set_weights([rng.normal(0, 0.5, w.shape) for w in model.get_weights()])
+    model.negative_ratio = 1  # No weight of the formula.
     return model
 
 
