@@ -94,6 +94,63 @@ def prepare_csv(
     _print(result, as_json)
 
 
+@prepare_app.command("taobao")
+def prepare_taobao(
+    raw: Annotated[
+        pathlib.Path,
+        typer.Option(help="UserBehavior.csv, a .gz or .zip of it, or its folder."),
+    ],
+    out: Annotated[pathlib.Path, typer.Option(help="Folder to make.")] = pathlib.Path(
+        "tf_data/taobao"
+    ),
+    split: Annotated[
+        str, typer.Option(help="last (each user's last clicks) or users (held out).")
+    ] = "last",
+    train_targets: Annotated[
+        int, typer.Option(help="Clicks of each user that are positive training rows.")
+    ] = 1,
+    history_length: Annotated[int, typer.Option(help="Past clicks a row keeps.")] = 100,
+    negatives: Annotated[int, typer.Option(help="Negative rows for each positive one.")] = 1,
+    negative_sampling: Annotated[str, typer.Option(help="frequency or uniform.")] = "frequency",
+    behaviour: Annotated[
+        list[str] | None,
+        typer.Option(help="What is a click: pv, buy, cart or fav. Repeatable. Default: pv."),
+    ] = None,
+    min_clicks: Annotated[int, typer.Option(help="Clicks that a user needs.")] = 10,
+    since: Annotated[
+        int | None,
+        typer.Option(help="First time to keep, seconds since 1970; 1511539200 as published."),
+    ] = None,
+    until: Annotated[
+        int | None, typer.Option(help="First time not to keep; 1512316800 as published.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the negatives and the users' splits.")] = 0,
+    layout: Layout = "block",
+    as_json: Json = False,
+) -> None:
+    """Taobao's UserBehavior: a target click a user, and sampled negatives."""
+    from ctr_keras.datasets import taobao
+
+    if (since is None) != (until is None):
+        raise typer.BadParameter("--since and --until go together", param_hint="--since")
+    result = taobao.prepare(
+        out,
+        raw,
+        split=split,
+        train_targets=train_targets,
+        history_length=history_length,
+        negatives=negatives,
+        negative_sampling=negative_sampling,
+        behaviours=behaviour or ("pv",),
+        min_clicks=min_clicks,
+        period=None if since is None or until is None else (since, until),
+        seed=seed,
+        layout=layout,
+        report=_report,
+    )
+    _print(result, as_json)
+
+
 @prepare_app.command("schema")
 def prepare_schema(
     path: Annotated[pathlib.Path, typer.Argument(help="CSV or Parquet: a file or a folder.")],
