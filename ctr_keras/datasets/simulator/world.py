@@ -92,6 +92,10 @@ class WorldConfig:
                 f"Each category needs an item: `categories` must be at most `items`, {self.items}. "
                 f"Received: `categories={self.categories!r}`"
             )
+        if not 0 <= self.popularity < np.inf:
+            raise ValueError(
+                f"`popularity` must be at least 0. Received: `popularity={self.popularity!r}`"
+            )
         for name in ("drift", "stay", "memory"):
             value = getattr(self, name)
             if not 0 <= value <= 1:

@@ -130,6 +130,7 @@ def test_counts_have_the_mean():
         ({"items": 5, "categories": 6}, "`categories=6`"),
         ({"seed": -1}, "`seed=-1`"),
         ({"drift": 1.5}, "`drift=1.5`"),
+        ({"popularity": -0.5}, "`popularity=-0.5`"),
     ],
 )
 def test_bad_arguments(options, message):
