@@ -26,6 +26,8 @@ class Evaluation:
         gauc_row_share: Share of the rows whose group has both classes.
         calibration_ratio: Predicted over actual clicks.
         calibration_error: Expected calibration error.
+        negative_ratio: Share of the negatives that the data set holds. Below 1 the click rate, log
+            loss and calibration are those of its rows, not of all that were shown.
     """
 
     rows: int
@@ -36,6 +38,7 @@ class Evaluation:
     gauc_row_share: float | None
     calibration_ratio: float
     calibration_error: float
+    negative_ratio: float = 1.0
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -52,6 +55,11 @@ class Evaluation:
         if self.gauc is not None:
             share = f"(of {self.gauc_row_share:.1%} of the rows: groups with both classes)"
             lines.insert(3, f"GAUC               {self.gauc:>10.4f}  {share}")
+        if self.negative_ratio < 1:
+            lines.append(
+                f"negatives kept     {self.negative_ratio:>10.4f}  (so click rate, log loss and "
+                "predicted/actual are not those of all rows)"
+            )
         return "\n".join(lines)
 
 
@@ -77,16 +85,18 @@ def evaluate(
     predict = tf.function(lambda x: model(x, training=False), reduce_retracing=True)
     groups = [feature.name for feature in model.schema.by_role("group")]
     labels, scores, keys = [], [], []
-    for x, y in data.read(path, model.schema, batch_size):
+    rows = data.read(path, model.schema, batch_size)
+    for x, y in rows:
         labels.append(y.numpy())
         scores.append(predict(x).numpy()[:, 0])
         if groups:
             keys.append(x[groups[0]].numpy())
         if progress is not None:
             progress(len(y))
-    return _evaluation(
+    found = _evaluation(
         np.concatenate(labels), np.concatenate(scores), np.concatenate(keys) if keys else None
     )
+    return dataclasses.replace(found, negative_ratio=rows.negative_ratio)
 
 
 def load_model(path: str | os.PathLike) -> CTRModel:

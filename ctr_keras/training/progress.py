@@ -11,12 +11,13 @@ class ProgressBar(keras.callbacks.Callback):
     """One bar an epoch, with the loss as it goes and the metrics when it is done.
 
     Args:
-        steps: Batches an epoch, or `None` if not known.
+        steps: Batches an epoch, or `None` if not known; the first epoch tells.
     """
 
     def __init__(self, steps: int | None):
         super().__init__()
         self.steps = steps
+        self._seen = 0
         self._console = Console(stderr=True)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -34,11 +35,13 @@ class ProgressBar(keras.callbacks.Callback):
         self._progress.start()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        self._seen = batch + 1
         loss = f"loss {logs['loss']:.4f}" if logs and "loss" in logs else ""
         self._progress.update(self._task, completed=batch + 1, loss=loss)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._progress.stop()
+        self.steps = self._seen
         values = "  ".join(f"{name} {value:.4f}" for name, value in sorted((logs or {}).items()))
         self._console.print(f"epoch {epoch + 1}/{self.params['epochs']}  {values}", highlight=False)
 

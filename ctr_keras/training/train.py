@@ -6,8 +6,10 @@ import pathlib
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from ctr_keras import data, models
+from ctr_keras.negative_ratio import check_negative_ratio
 from ctr_keras.optimizers import LazyAdam
 from ctr_keras.schema import Schema
 from ctr_keras.seed import set_seed
@@ -28,7 +30,9 @@ class TrainingConfig:
         batch_size: Rows a batch.
         learning_rate: Of `LazyAdam`.
         patience: Epochs without a better validation AUC before training stops, or `None`.
-        seed: Of initial weights, dropout and the order of rows.
+        seed: Of initial weights, dropout, the order of rows and which negatives are read.
+        negative_ratio: Share of the negatives of the training rows to read, see `ck.data.read`;
+            the model corrects its probabilities for it, validation rows stay whole.
     """
 
     data: str
@@ -40,6 +44,7 @@ class TrainingConfig:
     learning_rate: float = 1e-3
     patience: int | None = None
     seed: int = 0
+    negative_ratio: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,11 +96,17 @@ def train(config: TrainingConfig, *, restart: bool = False, progress: bool = Tru
     model = checkpoint.restore() or _new_model(config, schema)
     epoch = len(checkpoint.history)
     rows = data.read(
-        source / "train", schema, config.batch_size, shuffle=True, seed=config.seed, epoch=epoch
+        source / "train",
+        schema,
+        config.batch_size,
+        shuffle=True,
+        seed=config.seed,
+        epoch=epoch,
+        negative_ratio=config.negative_ratio,
     )
     valid = data.read(source / "valid", schema, config.batch_size)
     if epoch < config.epochs and not checkpoint.is_over:
-        callbacks = [checkpoint, *([ProgressBar(len(rows))] if progress else [])]
+        callbacks = [checkpoint, *([ProgressBar(_batches(rows))] if progress else [])]
         model.fit(
             rows,
             validation_data=valid,
@@ -124,6 +135,9 @@ def _checkpoint(config: TrainingConfig, schema: Schema, restart: bool) -> Checkp
         del key[name]
     key["schema"] = schema.fingerprint
     key["rows"] = {name: _rows_digest(config, name) for name in ("train", "valid")}
+    # What the model corrects for: the same rows may be another share of all.
+    prepared = data.Manifest.load(pathlib.Path(config.data) / "train").negative_ratio
+    key["negative_ratio"] = prepared * check_negative_ratio("negative_ratio", config.negative_ratio)
     checkpoint = Checkpoint(folder, key, config.patience)
     if restart:
         checkpoint.discard()
@@ -133,6 +147,12 @@ def _checkpoint(config: TrainingConfig, schema: Schema, restart: bool) -> Checkp
 def _rows_digest(config: TrainingConfig, split: str) -> str:
     shards = data.Manifest.load(pathlib.Path(config.data) / split).shards
     return hashlib.sha256("".join(shard.content for shard in shards).encode()).hexdigest()
+
+
+def _batches(rows: tf.data.Dataset) -> int | None:
+    """Number of batches, `None` where only reading tells."""
+    cardinality = int(rows.cardinality())
+    return None if cardinality == tf.data.UNKNOWN_CARDINALITY else cardinality
 
 
 def _new_model(config: TrainingConfig, schema: Schema) -> keras.Model:

@@ -160,6 +160,7 @@ def test_changed_vocabulary_is_refused(prepared, small_schema, tmp_path):
         ({"options": {"width": 3}}, "does not take these options.*width"),
         ({"epochs": 0}, "epochs=0"),
         ({"data": "nowhere"}, "No schema there"),
+        ({"negative_ratio": 0}, r"in \(0, 1\].*negative_ratio=0"),
     ],
 )
 def test_bad_settings(prepared, tmp_path, kwargs, message):
@@ -172,6 +173,44 @@ def test_progress_goes_to_stderr(prepared, tmp_path, capsys):
     captured = capsys.readouterr()
     assert "epoch 1/1" in captured.err and "val_auc" in captured.err
     assert captured.out == ""
+
+
+def test_negative_ratio_is_the_models(prepared, tmp_path, capsys):
+    settings = config(prepared, tmp_path, epochs=2, negative_ratio=0.5)
+    result = training.train(settings)
+    assert training.load_model(result.model).negative_ratio == 0.5
+    bars = capsys.readouterr().err
+    assert "epoch 2/2" in bars and "val_auc" in bars
+    again = training.train(config(prepared, tmp_path, epochs=2, negative_ratio=0.5))
+    assert again.history == result.history
+    with pytest.raises(ValueError, match="another negative_ratio.*negative_ratio=0.25`, there 0.5"):
+        training.train(config(prepared, tmp_path, negative_ratio=0.25))
+
+
+def test_resumed_training_reads_the_same_negatives(prepared, tmp_path):
+    options = {"epochs": 2, "negative_ratio": 0.3}
+    whole = training.train(config(prepared, tmp_path / "a", **options), progress=False)
+    training.train(config(prepared, tmp_path / "b", **{**options, "epochs": 1}), progress=False)
+    resumed = training.train(config(prepared, tmp_path / "b", **options), progress=False)
+    assert resumed.history == whole.history
+
+
+def test_ratio_of_the_manifest_counts(prepared, small_schema, tmp_path):
+    data = tmp_path / "data"
+    small_schema.save(data)
+    rows = ck.data.down_sample_negatives(small_schema, make_rows(300), 0.5)
+    ck.data.write(data / "train", small_schema, rows, negative_ratio=0.5)
+    ck.data.write(data / "valid", small_schema, make_rows(100, 1))
+    settings = config(data, tmp_path / "out", epochs=1, negative_ratio=0.5)
+    result = training.train(settings, progress=False)
+    assert training.load_model(result.model).negative_ratio == 0.25
+    evaluation = training.evaluate(result.model, data / "train")
+    assert evaluation.negative_ratio == 0.5 and "negatives kept" in evaluation.to_text()
+    assert "negatives kept" not in training.evaluate(result.model, data / "valid").to_text()
+    # The same rows under another ratio are another training.
+    ck.data.write(data / "train", small_schema, rows)
+    with pytest.raises(ValueError, match="another negative_ratio"):
+        training.train(settings, progress=False)
 
 
 def test_evaluation_is_that_of_scikit_learn(uninterrupted, prepared):
