@@ -1,9 +1,25 @@
 """Keras layers for ranking, one idea a file, usable in any Keras model."""
 
+from ctr_keras.layers.augru import AUGRU
+from ctr_keras.layers.behavior_path_matching import BehaviorPathMatching
+from ctr_keras.layers.causal_self_attention import CausalSelfAttention
 from ctr_keras.layers.dice import Dice
 from ctr_keras.layers.factorization_machine import FactorizationMachine
 from ctr_keras.layers.feature_embedding import FeatureEmbedding
+from ctr_keras.layers.interest_extractor import InterestExtractor
 from ctr_keras.layers.mlp import MLP
+from ctr_keras.layers.self_attention import SelfAttention
 from ctr_keras.layers.target_attention import TargetAttention
 
-__all__ = ["Dice", "FactorizationMachine", "FeatureEmbedding", "MLP", "TargetAttention"]
+__all__ = [
+    "AUGRU",
+    "BehaviorPathMatching",
+    "CausalSelfAttention",
+    "Dice",
+    "FactorizationMachine",
+    "FeatureEmbedding",
+    "InterestExtractor",
+    "MLP",
+    "SelfAttention",
+    "TargetAttention",
+]

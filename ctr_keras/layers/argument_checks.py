@@ -1,0 +1,28 @@
+"""Checks of layer arguments that several layers share."""
+
+from typing import Any
+
+
+def check_positive_integer(name: str, value: Any) -> int:
+    """`value` if it is a positive integer, else a `ValueError` that names it."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"`{name}` must be a positive integer. Received: `{name}={value}`")
+    return value
+
+
+def check_mask(mask: Any, inputs: Any, name: str) -> None:
+    """Refuse a mask (or anything else that is one number a position) of another rank than 2."""
+    if mask is not None and len(mask.shape) != 2:
+        raise ValueError(
+            f"`{name}` must have shape (batch, length). Received: "
+            f"`{name}.shape={tuple(mask.shape)}`, `inputs.shape={tuple(inputs.shape)}`"
+        )
+
+
+def check_sequence_shape(name: str, shape: Any) -> None:
+    """Refuse what is not `(batch, length, width)` of known width."""
+    if len(shape) != 3 or shape[-1] is None:
+        raise ValueError(
+            f"`{name}` must have shape (batch, length, width). "
+            f"Received: `{name}.shape={tuple(shape)}`"
+        )
