@@ -1,6 +1,7 @@
 """Functional models that map features to click probability."""
 
+from ctr_keras.models.auxiliary import AT4CTR, CL4CTR, DMR, DeepMCP
 from ctr_keras.models.ctr_model import CTRModel
 from ctr_keras.models.ranking import DIN, FM, DeepFM, WideDeep
 
-__all__ = ["CTRModel", "DIN", "FM", "DeepFM", "WideDeep"]
+__all__ = ["AT4CTR", "CL4CTR", "CTRModel", "DIN", "DMR", "FM", "DeepFM", "DeepMCP", "WideDeep"]

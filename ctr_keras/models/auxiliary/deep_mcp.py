@@ -1,0 +1,200 @@
+"""Deep matching, correlation and prediction."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from ctr_keras.api_export import export
+from ctr_keras.layers import MLP
+from ctr_keras.models.ctr_model import CTRModel
+from ctr_keras.models.features import (
+    ItemHistory,
+    auxiliary_tensors,
+    embed,
+    joined,
+    model_inputs,
+    scaled,
+)
+from ctr_keras.schema import Schema
+
+
+@export
+class DeepMCP(CTRModel):
+    """An MLP whose embeddings two more subnets train: matching and correlation.
+
+        prediction:   logit = MLP([v_1, ..., v_F])
+        matching:     s_ui = sigmoid(m_user . m_item),  m = tanh tower of the features of one side;
+                      log loss against the click
+        correlation:  m_t = tanh tower of the t-th past item;
+                      -log sigmoid(m_t . m_s) - sum_q log sigmoid(-m_t . m_q)
+                      for s within the window of t, and Q items q of other histories in the batch
+        loss        = ctr_loss + matching_weight * matching_loss
+                      + correlation_weight * correlation_loss
+
+    The features of the user's side are those of role `user` and the mean of the history. The
+    subnets share the embeddings of the prediction, and serving computes the prediction alone.
+
+    Args:
+        schema: `ck.Schema` with features of the target item, and a history that shares one.
+        embedding_dim: Width of the embeddings.
+        units: Widths of the prediction's layers.
+        tower_units: Widths of each tower's layers, the last one with tanh.
+        matching_weight: Weight of the matching loss; 0 leaves it out.
+        correlation_weight: Weight of the correlation loss; 0 leaves it out.
+        window: How many positions before and after an item are its context.
+        negatives: Negatives for each past item.
+        activation: Activation of the prediction's layers.
+        dropout: Share of the prediction's hidden outputs dropped in training.
+        l2: Weight of the squared norm of the table rows that a batch touches.
+        seed: Seed of the negatives.
+        **kwargs: `name` and `trainable` of `keras.Model`.
+
+    Example:
+
+    >>> model = ck.models.DeepMCP(schema, embedding_dim=16)
+    >>> model.compile(ck.optimizers.LazyAdam(1e-3))
+
+    Reference:
+        [Ouyang et al., 2019: Representation Learning-Assisted Click-Through Rate
+        Prediction](https://arxiv.org/abs/1906.04365), equations 1 to 9
+    """
+
+    def __init__(
+        self,
+        schema: Schema,
+        embedding_dim: int = 16,
+        units: Sequence[int] = (200, 80),
+        tower_units: Sequence[int] = (64, 32),
+        matching_weight: float = 0.1,
+        correlation_weight: float = 0.1,
+        window: int = 2,
+        negatives: int = 4,
+        activation: str = "relu",
+        dropout: float = 0.0,
+        l2: float = 0.0,
+        seed: int | None = None,
+        **kwargs: Any,
+    ):
+        for name, value in (("window", window), ("negatives", negatives)):
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(
+                    f"`{name}` must be a positive integer. Received: `{name}={value!r}`"
+                )
+        schema = Schema.of(schema)
+        inputs = model_inputs(schema)
+        fields = embed(schema, scaled(schema, inputs), embedding_dim, "embedding", l2)
+        history = ItemHistory.of(fields, "DeepMCP")
+        deep = MLP(units, activation=activation, dropout=dropout, name="mlp")(
+            joined(fields.all_pooled())
+        )
+        logit = keras.layers.Dense(1, name="logit")(deep)
+        pooled = [fields.pooled(name) for name in history.names]
+        sides = {
+            "user_side": joined([*fields.of_roles("user"), *pooled]),
+            "item_side": joined(fields.of_roles("item")),
+        }
+        weights = {"matching_loss": matching_weight, "correlation_loss": correlation_weight}
+        super().__init__(
+            schema,
+            inputs,
+            logit,
+            {**auxiliary_tensors(fields), **sides},
+            {name: weight for name, weight in weights.items() if weight},
+            **kwargs,
+        )
+        self.embedding_dim = embedding_dim
+        self.units = tuple(units)
+        self.tower_units = tuple(tower_units)
+        self.matching_weight = matching_weight
+        self.correlation_weight = correlation_weight
+        self.window = window
+        self.negatives = negatives
+        self.activation = activation
+        self.dropout = dropout
+        self.l2 = l2
+        self.seed = seed
+        if matching_weight:
+            self.user_tower = _tower(tower_units, "user_tower", sides["user_side"])
+            self.item_tower = _tower(tower_units, "item_tower", sides["item_side"])
+        if correlation_weight:
+            self.past_item_tower = _tower(tower_units, "past_item_tower", history.items)
+            self.generator = keras.random.SeedGenerator(seed)
+
+    def auxiliary_losses(self, x, y, tensors, sample_weight):
+        losses = {}
+        if self.matching_weight:
+            user, item = tensors["user_side"], tensors["item_side"]
+            score = ops.sum(self.user_tower(user) * self.item_tower(item), axis=-1)
+            losses["matching_loss"] = ops.mean(_log_loss(score, ops.reshape(y, (-1,))))
+        if self.correlation_weight:
+            past = self.past_item_tower(tensors["history"])
+            losses["correlation_loss"] = skip_gram_loss(
+                past, tensors["history_mask"], self.window, self.negatives, self.generator
+            )
+        return losses
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "embedding_dim": self.embedding_dim,
+            "units": list(self.units),
+            "tower_units": list(self.tower_units),
+            "matching_weight": self.matching_weight,
+            "correlation_weight": self.correlation_weight,
+            "window": self.window,
+            "negatives": self.negatives,
+            "activation": self.activation,
+            "dropout": self.dropout,
+            "l2": self.l2,
+            "seed": self.seed,
+        }
+
+
+def skip_gram_loss(items, mask, window: int, negatives: int, generator):
+    """Mean over the unpadded items with a context of the loss of one item.
+
+    Args:
+        items: Vectors of the past items `(batch, length, width)`.
+        mask: Where there is one: bool `(batch, length)`.
+        window: How many positions before and after an item are its context.
+        negatives: Items drawn from all histories of the batch, for each item.
+        generator: `keras.random.SeedGenerator` of the draw.
+
+    Returns:
+        Scalar: per item the sum over its context and its negatives, as in the paper's equation 8.
+    """
+    items, mask = ops.cast(items, "float32"), ops.cast(mask, "float32")
+    length = items.shape[1]
+    near = np.abs(np.subtract.outer(np.arange(length), np.arange(length)))
+    context = ops.convert_to_tensor(((near > 0) & (near <= window)).astype("float32"))
+    context = context * mask[:, :, None] * mask[:, None, :]
+    scores = ops.matmul(items, ops.swapaxes(items, 1, 2))
+    positive = ops.sum(context * ops.softplus(-scores), axis=-1)
+    has_context = ops.cast(ops.sum(context, axis=-1) > 0, "float32")
+    drawn = draw_items(items, mask, negatives, generator)
+    against = ops.sum(ops.softplus(ops.matmul(items, ops.transpose(drawn))), axis=-1)
+    losses = (positive + against) * has_context
+    return ops.sum(losses) / ops.maximum(ops.sum(has_context), 1)
+
+
+def draw_items(items, mask, count: int, generator):
+    """`count` vectors `(count, width)` drawn evenly from the unmasked items of the batch."""
+    flat = ops.reshape(items, (-1, items.shape[-1]))
+    log_share = ops.where(ops.reshape(mask, (1, -1)) > 0, 0.0, -1e9)
+    drawn = keras.random.categorical(log_share, count, seed=generator)[0]
+    return ops.take(flat, drawn, axis=0)
+
+
+def _log_loss(logits, labels):
+    return ops.softplus(logits) - labels * logits
+
+
+def _tower(units: Sequence[int], name: str, tensor) -> keras.Sequential:
+    hidden = [MLP(units[:-1], name="hidden")] if units[:-1] else []
+    last = keras.layers.Dense(units[-1], activation="tanh", name="last")
+    tower = keras.Sequential([*hidden, last], name=name)
+    tower.build(tensor.shape)
+    return tower
