@@ -39,6 +39,11 @@ ListSeparator = Annotated[
     str, typer.Option(help="What separates the values of a list in a CSV column.")
 ]
 Layout = Annotated[str, typer.Option(help="TFRecord layout: block (fast) or row (exchange).")]
+NegativeRatio = Annotated[
+    float,
+    typer.Option(help="Share of the training rows' negatives to keep; models correct for it."),
+]
+NegativeSeed = Annotated[int, typer.Option(help="Of which negatives are kept.")]
 Users = Annotated[int, typer.Option(help="How many users.")]
 Items = Annotated[int, typer.Option(help="How many items.")]
 Categories = Annotated[int, typer.Option(help="How many categories the items are of.")]
@@ -54,13 +59,24 @@ def prepare_movielens(
         typer.Option(help="Raw files: a folder, a zip or a file. Default: download and cache."),
     ] = None,
     variant: Annotated[str, typer.Option(help="100k or 1m.")] = "100k",
+    negative_ratio: NegativeRatio = 1.0,
+    negative_seed: NegativeSeed = 0,
     layout: Layout = "block",
     as_json: Json = False,
 ) -> None:
     """MovieLens: a rating of 4 or more is a click; split by time."""
     from ctr_keras.datasets import movielens
 
-    _print(movielens.prepare(out, raw=raw, variant=variant, layout=layout, report=_report), as_json)
+    result = movielens.prepare(
+        out,
+        raw=raw,
+        variant=variant,
+        layout=layout,
+        negative_ratio=negative_ratio,
+        negative_seed=negative_seed,
+        report=_report,
+    )
+    _print(result, as_json)
 
 
 @prepare_app.command("csv")
@@ -75,6 +91,8 @@ def prepare_csv(
     ] = None,
     list_separator: ListSeparator = "|",
     seed: Annotated[int, typer.Option(help="Of the random split.")] = 0,
+    negative_ratio: NegativeRatio = 1.0,
+    negative_seed: NegativeSeed = 0,
     layout: Layout = "block",
     as_json: Json = False,
 ) -> None:
@@ -89,6 +107,8 @@ def prepare_csv(
         seed=seed,
         list_separator=list_separator,
         layout=layout,
+        negative_ratio=negative_ratio,
+        negative_seed=negative_seed,
         report=_report,
     )
     _print(result, as_json)
@@ -243,6 +263,9 @@ def train(
     patience: Annotated[
         int | None, typer.Option(help="Stop after so many epochs without a better model.")
     ] = None,
+    negative_ratio: Annotated[
+        float, typer.Option(help="Share of the negatives to read; the model corrects for it.")
+    ] = 1.0,
     seed: int = 0,
     restart: Annotated[
         bool, typer.Option("--restart", help="Discard an earlier training in --out.")
@@ -262,6 +285,7 @@ def train(
         learning_rate=learning_rate,
         patience=patience,
         seed=seed,
+        negative_ratio=negative_ratio,
     )
     _print(training.train(config, restart=restart), as_json)
 

@@ -59,6 +59,23 @@ def test_the_whole_path(run, raw, tmp_path):
     assert items == sorted(items, key=lambda item: -item["probability"])
 
 
+def test_down_sampled_negatives(run, raw, tmp_path):
+    data = tmp_path / "data"
+    prepare = ["prepare", "movielens", "--raw", raw, "--out", data, "--negative-ratio", 0.5]
+    status, out, _ = run(*prepare, "--negative-seed", 1, "--json")
+    assert status == 0
+    prepared = json.loads(out)
+    assert prepared["negative_ratio"] == 0.5 and prepared["rows"]["train"] < 240
+    train = ["train", "--data", data, "--out", tmp_path / "out", "--model", "FM", "--epochs", 1]
+    status, _, err = run(*train, "--negative-ratio", 0.5)
+    assert status == 0, err
+    best = tmp_path / "out" / "best.keras"
+    status, out, _ = run("evaluate", "--model", best, "--data", data / "train")
+    assert status == 0 and "negatives kept         0.5" in out
+    status, _, err = run(*prepare[:-1], 1.5)
+    assert status == 1 and "negative_ratio=1.5" in err
+
+
 def test_csv(run, tmp_path):
     lines = ["user_id,item_id,history_item_id,hour,timestamp,click"]
     lines += [f"u{n % 5},i{n % 7},i{n % 3}|i{n % 4},{n % 24},{1000 + n},{n % 2}" for n in range(60)]

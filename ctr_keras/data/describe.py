@@ -66,12 +66,14 @@ class Split:
         click_rate: Share of rows with label 1, or `None` without a label.
         first_time: Least time, in seconds since 1970, or `None` without times.
         last_time: Greatest time.
+        negative_ratio: Share of the negatives that were kept before writing.
     """
 
     rows: int
     click_rate: float | None
     first_time: int | None
     last_time: int | None
+    negative_ratio: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,9 +147,16 @@ class Description:
         """A form for people."""
         lines = [f"{self.path}: {self.rows:,} rows, clicks {_percent(self.click_rate)}", ""]
         lines += _table(
-            ["split", "rows", "clicks", "from", "to"],
+            ["split", "rows", "clicks", "from", "to", "negatives"],
             [
-                [name, f"{s.rows:,}", _percent(s.click_rate), _day(s.first_time), _day(s.last_time)]
+                [
+                    name,
+                    f"{s.rows:,}",
+                    _percent(s.click_rate),
+                    _day(s.first_time),
+                    _day(s.last_time),
+                    "all" if s.negative_ratio == 1 else f"{_percent(s.negative_ratio)} kept",
+                ]
                 for name, s in self.splits.items()
             ],
         )
@@ -322,6 +331,7 @@ def _scan(folder: pathlib.Path, manifest: Manifest, totals: dict[str, _Total]) -
         click_rate=clicks / rows if label else None,
         first_time=min(times) if times else None,
         last_time=max(times) if times else None,
+        negative_ratio=manifest.negative_ratio,
     )
 
 

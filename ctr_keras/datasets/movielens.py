@@ -11,8 +11,8 @@ import pandas as pd
 from ctr_keras.columns import Columns, Ragged
 from ctr_keras.data.history import PastEvents
 from ctr_keras.data.split import SPLITS, check_fractions, time_split
-from ctr_keras.data.write import write
 from ctr_keras.datasets import prepared
+from ctr_keras.datasets.down_sampling import DownSampling
 from ctr_keras.datasets.movielens_raw import MISSING, Tables, parse
 from ctr_keras.datasets.prepared import Prepared
 from ctr_keras.datasets.sources import Report, Source, resolve, to_stderr
@@ -70,6 +70,8 @@ def prepare(
     history_length: int = 50,
     layout: str = "block",
     cache: str | os.PathLike | None = None,
+    negative_ratio: float = 1.0,
+    negative_seed: int = 0,
     report: Report = to_stderr,
 ) -> Prepared:
     """Make training data of MovieLens.
@@ -89,6 +91,10 @@ def prepare(
         history_length: How many past items a row keeps, the newest.
         layout: Of the TFRecords, see `ck.data.write`.
         cache: Folder of downloads: by default `$CTR_KERAS_CACHE` or `~/.cache/ctr_keras`.
+        negative_ratio: Share of the training rows' negatives to keep, see
+            `ck.data.down_sample_negatives`. Histories, vocabularies and the other splits stay
+            as they are without it.
+        negative_seed: Another seed keeps other negatives.
         report: Called with lines for the user; by default they go to stderr.
 
     Returns:
@@ -111,6 +117,7 @@ def prepare(
             f"`history_length` must be a positive integer. Received: `{history_length=}`"
         )
     check_fractions(fractions)
+    sampling = DownSampling(negative_ratio, negative_seed)
     files = resolve(SOURCES[variant], raw, cache, report)
     tables = parse(files)
     key = prepared.key_of(
@@ -120,6 +127,7 @@ def prepare(
             "fractions": list(fractions),
             "history_length": history_length,
             "layout": layout,
+            **sampling.settings,
         }
     )
     found = prepared.up_to_date(out, key)
@@ -129,14 +137,14 @@ def prepare(
     rows = _Rows.of(tables, fractions, history_length)
     with prepared.replacing(out, key) as staging:
         schema = rows.schema(staging / "vocabularies").save(staging)
+        written = {}
         for index, name in enumerate(SPLITS):
-            if not prepared.is_written(staging, name, key):
-                chunks = rows.chunks(index)
-                write(staging / name, schema, chunks, layout=layout, metadata={"key": key})
-            report(f"{name}: {int((rows.split == index).sum()):,} rows")
+            written[name] = sampling.write(staging, name, key, schema, rows.chunks(index), layout)
+            report(f"{name}: {written[name].rows:,} rows")
         rows.items().to_parquet(staging / prepared.ITEMS_FILE, index=False)
         rows.users().to_parquet(staging / prepared.USERS_FILE, index=False)
-        result = rows.summary(pathlib.Path(out), files.origin)
+        whole = rows.summary(pathlib.Path(out), files.origin)
+        result = sampling.applied(whole, written["train"])
         prepared.finish(staging, key, result)
     return result
 

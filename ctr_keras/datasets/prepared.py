@@ -41,6 +41,8 @@ class Prepared:
         unseen_users: Share of a split's rows whose user has no training row.
         unseen_items: The same for items.
         reused: Whether the folder was up to date already.
+        negative_ratio: Share of the negatives that the training rows hold; rows and click rate
+            are those that are kept, users and items are unseen if no row before that was theirs.
     """
 
     folder: pathlib.Path
@@ -50,6 +52,7 @@ class Prepared:
     unseen_users: dict[str, float]
     unseen_items: dict[str, float]
     reused: bool = False
+    negative_ratio: float = 1.0
 
     def to_dict(self) -> dict[str, Any]:
         return {**dataclasses.asdict(self), "folder": str(self.folder)}
@@ -61,6 +64,11 @@ class Prepared:
                 f"  {name:<6}{rows:>12,} rows   clicks {self.click_rate[name]:6.1%}   "
                 f"unseen users {self.unseen_users.get(name, 0):6.1%}   "
                 f"unseen items {self.unseen_items.get(name, 0):6.1%}"
+            )
+        if self.negative_ratio < 1:
+            lines.append(
+                f"  {SPLITS[0]} holds a share of {self.negative_ratio:g} of its negatives, for "
+                "which models correct their probabilities"
             )
         return "\n".join(lines)
 

@@ -3,7 +3,7 @@
 import os
 import pathlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import ibis.expr.types as ir
 import numpy as np
@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from ctr_keras import files
-from ctr_keras.columns import num_rows
+from ctr_keras.columns import Columns, num_rows
 from ctr_keras.data.split import SPLITS, check_fractions, split_name, time_boundaries
-from ctr_keras.data.write import write
 from ctr_keras.datasets import drafts, prepared, staged
+from ctr_keras.datasets.down_sampling import DownSampling
 from ctr_keras.datasets.infer import connect, infer_schema
 from ctr_keras.datasets.prepared import Prepared
 from ctr_keras.datasets.sources import Report, to_stderr
@@ -43,6 +43,8 @@ def prepare(
     seed: int = 0,
     list_separator: str = "|",
     layout: str = "block",
+    negative_ratio: float = 1.0,
+    negative_seed: int = 0,
     report: Report = to_stderr,
 ) -> Prepared:
     """Make training data of a CSV or Parquet file.
@@ -62,6 +64,10 @@ def prepare(
         seed: Of the random split.
         list_separator: What separates the values of a list in a CSV column.
         layout: Of the TFRecords, see `ck.data.write`.
+        negative_ratio: Share of the training rows' negatives to keep, see
+            `ck.data.down_sample_negatives`. Vocabularies and the other splits stay as they are
+            without it.
+        negative_seed: Another seed keeps other negatives.
         report: Called with lines for the user; by default they go to stderr.
 
     Returns:
@@ -78,6 +84,7 @@ def prepare(
     >>> tabular.prepare("tf_data/mine", "clicks.csv", "schema.json")
     """
     check_fractions(fractions)
+    sampling = DownSampling(negative_ratio, negative_seed)
     sources = table_files(path)
     schema = _schema(sources, path, schema, list_separator, report)
     split, label = _split_rule(schema, split), schema.label.name
@@ -89,6 +96,7 @@ def prepare(
             "split": [split, list(fractions), seed],
             "list_separator": list_separator,
             "layout": layout,
+            **sampling.settings,
         }
     )
     found = prepared.up_to_date(out, key)
@@ -105,19 +113,15 @@ def prepare(
         final = staged.with_built_vocabularies(schema, table, staging / "vocabularies").save(
             staging
         )
+        written = {}
         for index, name in enumerate(SPLITS):
-            if not prepared.is_written(staging, name, key):
-                part = staging / f"{name}.parquet"
-                table.filter(table[staged.PART] == index).order_by(staged.ROW).to_parquet(part)
-                chunks = staged.chunks(part, final)
-                manifest = write(
-                    staging / name, final, chunks, layout=layout, metadata={"key": key}
-                )
-                part.unlink()
-                report(f"{name}: {manifest.rows:,} rows")
+            chunks = _split_chunks(table, index, staging / f"{name}.parquet", final)
+            written[name] = sampling.write(staging, name, key, final, chunks, layout)
+            report(f"{name}: {written[name].rows:,} rows")
         staged.write_entities(table, final, "item", staging / prepared.ITEMS_FILE)
         staged.write_entities(table, final, "user", staging / prepared.USERS_FILE)
-        result = staged.summary(pathlib.Path(out), str(path), table, final, label)
+        whole = staged.summary(pathlib.Path(out), str(path), table, final, label)
+        result = sampling.applied(whole, written["train"])
         connection.disconnect()
         shutil.rmtree(spilled, ignore_errors=True)
         rows.unlink()
@@ -189,6 +193,15 @@ def _copy_checked(
         if writer is not None:
             writer.close()
     os.replace(temporary, target)
+
+
+def _split_chunks(
+    table: ir.Table, index: int, part: pathlib.Path, schema: Schema
+) -> Iterator[Columns]:
+    """The rows of a split in the order of the sources, by way of a file of their own."""
+    table.filter(table[staged.PART] == index).order_by(staged.ROW).to_parquet(part)
+    yield from staged.chunks(part, schema)
+    part.unlink()
 
 
 def _with_split(

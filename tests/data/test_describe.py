@@ -98,3 +98,12 @@ def test_errors_name_the_folder_and_the_shard(tmp_path, schema):
     shard.write_bytes(shard.read_bytes()[:-3])
     with pytest.raises(ValueError, match=manifest.shards[0].file):
         describe(tmp_path / "data" / "all")
+
+
+def test_share_of_negatives_that_was_kept(tmp_path, schema):
+    for name, ratio in (("train", 0.1), ("valid", 1.0)):
+        write(tmp_path / "data" / name, schema, ROWS, negative_ratio=ratio)
+    found = describe(tmp_path / "data")
+    assert found.to_dict()["splits"]["train"]["negative_ratio"] == 0.1
+    train, valid = found.to_text().splitlines()[3:5]
+    assert train.endswith("10.0% kept") and valid.endswith("all")

@@ -189,6 +189,37 @@ def test_a_second_prepare_does_nothing_and_other_settings_replace(tmp_path):
     assert stored(tmp_path / "out", "test")["history_item_id"].map(len).max() == 2
 
 
+def test_negatives_of_training_rows_are_down_sampled(small, tmp_path):
+    whole, _ = small
+    raw, out = raw_files.write_100k(tmp_path / "raw", ROWS), tmp_path / "out"
+    options = {"raw": raw, "history_length": 5, "report": quiet}
+    found = movielens.prepare(out, negative_ratio=0.5, negative_seed=3, **options)
+    train, before = stored(out, "train"), stored(whole.folder, "train")
+    clicks = int(before["label"].sum())
+    assert clicks < len(train) < len(before) and train["label"].sum() == clicks
+    assert found.negative_ratio == 0.5 and found.rows["train"] == len(train)
+    assert found.click_rate["train"] == pytest.approx(clicks / len(train))
+    assert "share of 0.5 of its negatives" in found.to_text()
+    assert "negatives" not in whole.to_text()
+    for name in ("valid", "test"):
+        pd.testing.assert_frame_equal(stored(out, name), stored(whole.folder, name))
+        assert Manifest.load(out / name).negative_ratio == 1
+    assert (out / "schema.json").read_bytes() == (whole.folder / "schema.json").read_bytes()
+
+    # Reading the whole folder with the same seed and ratio reads the same rows.
+    def times(path, **kwargs):
+        rows = data.read(path, batch_size=7, **kwargs)
+        assert rows.negative_ratio == 0.5
+        return np.concatenate([x["user_ratings"] for x, _ in rows]).tolist()
+
+    read = times(whole.folder / "train", negative_ratio=0.5, seed=3)
+    assert read == times(out / "train") == train["user_ratings"].tolist()
+    again = movielens.prepare(out, negative_ratio=0.5, negative_seed=3, **options)
+    assert again.reused and again.to_dict() == {**found.to_dict(), "reused": True}
+    other = movielens.prepare(out, negative_ratio=0.5, negative_seed=4, **options)
+    assert not other.reused and stored(out, "train")["time"].tolist() != train["time"].tolist()
+
+
 def test_bad_arguments_and_an_empty_split(tmp_path):
     raw = raw_files.write_100k(tmp_path / "raw", ROWS)
     for options, message in (
@@ -196,6 +227,8 @@ def test_bad_arguments_and_an_empty_split(tmp_path):
         ({"history_length": 0}, "`history_length` must be a positive integer"),
         ({"fractions": (0.9, 0.2, -0.1)}, "positive numbers that sum to 1"),
         ({"layout": "csv"}, "`layout` must be one of"),
+        ({"negative_ratio": 0}, "`negative_ratio` must be a number in"),
+        ({"negative_seed": "1"}, "`seed` must be an integer"),
     ):
         with pytest.raises(ValueError, match=message):
             movielens.prepare(tmp_path / "out", raw=raw, report=quiet, **options)

@@ -9,7 +9,7 @@ import pytest
 from ctr_keras import data
 from ctr_keras.data.describe import raw_columns
 from ctr_keras.data.manifest import Manifest
-from ctr_keras.datasets import drafts, tabular
+from ctr_keras.datasets import down_sampling, drafts, tabular
 from ctr_keras.schema import Feature, Schema, Vocabulary
 
 SPLITS = ("train", "valid", "test")
@@ -329,3 +329,36 @@ def test_a_missing_column_of_the_second_file_is_named(tmp_path):
     schema = tabular.infer_schema(tmp_path / "a.csv")
     with pytest.raises(ValueError, match="b.csv: missing column 'price'"):
         prepare(tmp_path / "out", tmp_path, schema)
+
+
+def test_negatives_of_training_rows_are_down_sampled_and_resumed(csv, tmp_path, monkeypatch):
+    whole = prepare(tmp_path / "whole", csv)
+    out, options = tmp_path / "out", {"negative_ratio": 0.4, "negative_seed": 2}
+    write = down_sampling.write
+
+    def stop_after_train(path, *args, **kwargs):
+        if pathlib.Path(path).name != "train":
+            raise KeyboardInterrupt
+        return write(path, *args, **kwargs)
+
+    monkeypatch.setattr(down_sampling, "write", stop_after_train)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(out, csv, **options)
+    monkeypatch.undo()
+    shard = next((tmp_path / ".out.preparing" / "train").glob("*.tfrecord"))
+    found = prepare(out, csv, **options)
+    assert (out / "train" / shard.name).is_file()
+    train, before = stored(out, "train"), stored(whole.folder, "train")
+    clicks = before[before["click"] == 1]
+    pd.testing.assert_frame_equal(
+        train[train["click"] == 1].reset_index(drop=True), clicks.reset_index(drop=True)
+    )
+    assert len(clicks) < len(train) < len(before)
+    assert found.rows["train"] == len(train) and found.negative_ratio == 0.4
+    assert found.click_rate["train"] == pytest.approx(len(clicks) / len(train))
+    for name in ("valid", "test"):
+        pd.testing.assert_frame_equal(stored(out, name), stored(whole.folder, name))
+    assert Manifest.load(out / "train").negative_ratio == 0.4
+    assert lines(out, "item_id") == lines(whole.folder, "item_id")
+    assert prepare(out, csv, **options).reused
+    assert not prepare(out, csv).reused
