@@ -194,6 +194,28 @@ def test_a_model_on_anothers_logit_shares_its_ratio(small_schema, batch, tmp_pat
     assert another.negative_ratio == 1
 
 
+def test_auxiliary_match_tasks_share_the_ratio_of_their_base(
+    small_schema, small_data, batch, tmp_path
+):
+    base = ck.models.DIN(small_schema, embedding_dim=4, units=(8,), attention_units=(6, 3))
+    model = ck.models.AT4CTR(base, units=(8, 4))
+    model.compile()
+    model.fit(sampled(small_data, small_schema, 0.2), verbose=0, shuffle=False)
+    assert model.negative_ratio == base.negative_ratio == 0.2
+    assert [w.path for w in model.weights].count("recalibration/negative_ratio") == 1
+    expected = model.predict(batch[0], verbose=0)
+    np.testing.assert_array_equal(base.predict(batch[0], verbose=0), expected)
+    model.negative_ratio = 1
+    before = model.predict(batch[0], verbose=0)
+    np.testing.assert_allclose(expected, ck.data.recalibrate(before, 0.2), rtol=1e-5)
+    model.negative_ratio = 0.2
+    check_export(model, expected, tmp_path)
+    model.save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    assert loaded.negative_ratio == loaded.base.negative_ratio == 0.2
+    np.testing.assert_array_equal(loaded.predict(batch[0], verbose=0), expected)
+
+
 def test_mixed_precision(small_schema, small_data, batch, tmp_path):
     keras.config.set_dtype_policy("mixed_bfloat16")
     model = compiled(small_schema)
