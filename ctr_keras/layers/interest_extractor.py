@@ -23,7 +23,8 @@ class InterestExtractor(keras.layers.Layer):
 
         loss = mean_t [ -log sigmoid(<h_t, e_{t+1}>) - log(1 - sigmoid(<h_t, n_{t+1}>)) ]
 
-    over all positions `t` of the batch that are unmasked and followed by an unmasked one.
+    over all positions `t` of the batch that are unmasked and followed by an unmasked one, unless
+    the negative is the very item that came next.
 
     Args:
         units: Positive integer, the width of the states. The auxiliary loss needs that of the keys.
@@ -98,7 +99,7 @@ class InterestExtractor(keras.layers.Layer):
                 neither as one that foresees nor as one that is foreseen.
 
         Returns:
-            A float32 scalar, 0 if no unmasked position follows another.
+            A float32 scalar, 0 if there is no position to average over.
         """
         self._check_widths(states, keys, negatives)
         dtype = keras.backend.result_type(self.compute_dtype, "float32")
@@ -110,7 +111,8 @@ class InterestExtractor(keras.layers.Layer):
         if mask is None:
             mask = ops.ones(ops.shape(keys)[:2], dtype="bool")
         mask = ops.cast(mask, "bool")
-        valid = ops.logical_and(mask[:, :-1], mask[:, 1:])
+        differs = ops.any(ops.not_equal(keys, negatives), axis=-1)
+        valid = ops.logical_and(mask[:, :-1], ops.logical_and(mask, differs)[:, 1:])
         total = ops.sum(ops.where(valid, losses, 0.0))
         return total / ops.maximum(ops.sum(ops.cast(valid, dtype)), 1.0)
 

@@ -2,6 +2,18 @@
 
 from ctr_keras.models.auxiliary import AT4CTR, CL4CTR, DMR, DeepMCP
 from ctr_keras.models.ctr_model import CTRModel
-from ctr_keras.models.ranking import DIN, FM, DeepFM, WideDeep
+from ctr_keras.models.ranking import DIEN, DIN, FM, DBPMaN, DeepFM, WideDeep
 
-__all__ = ["AT4CTR", "CL4CTR", "CTRModel", "DIN", "DMR", "FM", "DeepFM", "DeepMCP", "WideDeep"]
+__all__ = [
+    "AT4CTR",
+    "CL4CTR",
+    "CTRModel",
+    "DBPMaN",
+    "DIEN",
+    "DIN",
+    "DMR",
+    "FM",
+    "DeepFM",
+    "DeepMCP",
+    "WideDeep",
+]

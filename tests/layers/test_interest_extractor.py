@@ -78,6 +78,18 @@ def test_auxiliary_loss_without_a_valid_step_is_zero(mask):
     np.testing.assert_array_equal(loss, 0)
 
 
+def test_a_negative_that_came_next_is_none():
+    layer = InterestExtractor(D)
+    states, mask = layer(KEYS, MASK), MASK.copy()
+    negatives = NEGATIVES.copy()
+    negatives[2, 4], mask[2, 4] = KEYS[2, 4], False
+    np.testing.assert_allclose(
+        layer.auxiliary_loss(states, KEYS, negatives, MASK),
+        layer.auxiliary_loss(states, KEYS, negatives, mask),
+        rtol=1e-6,
+    )
+
+
 def test_auxiliary_loss_does_not_see_padding():
     layer = InterestExtractor(D)
     states = layer(KEYS, MASK)
