@@ -7,6 +7,9 @@ from keras import ops
 
 from ctr_keras.api_export import export
 
+if keras.backend.backend() == "tensorflow":
+    from ctr_keras.losses.fused_info_nce import MIN_TEMPERATURE, fused_row_losses
+
 _EXCLUDED = -1e9
 
 
@@ -126,6 +129,10 @@ def _row_losses(queries, keys, temperature, candidate_mask, query_ids, key_ids, 
             f"`queries.shape={tuple(queries.shape)}`, `keys.shape={tuple(keys.shape)}`"
         )
     _check_temperature(temperature)
+    if _is_fused(temperature):
+        return fused_row_losses(
+            queries, keys, temperature, candidate_mask, query_ids, key_ids, symmetric
+        )
     # The smaller of the two factors, so the rows x rows product is not scaled once more.
     logits = ops.matmul(queries / temperature, ops.swapaxes(keys, -1, -2))
     own = ops.sum(queries * keys, axis=-1) / temperature
@@ -134,6 +141,13 @@ def _row_losses(queries, keys, temperature, candidate_mask, query_ids, key_ids, 
         swapped = ops.swapaxes(logits, -1, -2)
         losses = losses + _log_sum(swapped, candidate_mask, query_ids) - own
     return losses
+
+
+def _is_fused(temperature):
+    """A temperature that is learned needs the gradient that the fused form leaves out."""
+    if keras.backend.backend() != "tensorflow":
+        return False
+    return isinstance(temperature, (int, float)) and temperature >= MIN_TEMPERATURE
 
 
 def _log_sum(logits, candidate_mask, ids):

@@ -1,3 +1,5 @@
+import importlib
+
 import keras
 import numpy as np
 import pytest
@@ -135,3 +137,38 @@ def test_bad_arguments():
         info_nce(q[0], k[0])
     with pytest.raises(ValueError, match="anchor_mask.shape"):
         info_nce(q, k, anchor_mask=np.ones((6, 6)))
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="the fused form is TensorFlow's"
+)
+@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("repeats", ["none", "both", "shared"])
+def test_fused_form_is_the_generic_one(monkeypatch, symmetric, masked, repeats):
+    import tensorflow as tf
+
+    module = importlib.import_module("ctr_keras.losses.info_nce")  # the name is the function's
+
+    q, k = (tf.constant(x) for x in RNG.normal(size=(2, 3, 7, 5)).astype("float32"))
+    there = RNG.random((3, 7)) < 0.7
+    there[2] = False
+    anchors = RNG.random((3, 7)) < 0.6
+    query_ids, key_ids = (tf.constant(x) for x in RNG.integers(0, 3, (2, 3, 7)))
+    arguments = {"symmetric": symmetric, "anchor_mask": anchors}
+    if masked:
+        arguments["candidate_mask"] = there
+    if repeats != "none":
+        arguments["key_ids"] = key_ids
+        arguments["query_ids"] = key_ids if repeats == "shared" else query_ids
+
+    def value_and_gradients():
+        with tf.GradientTape() as tape:
+            tape.watch([q, k])
+            loss = info_nce(q, k, 0.07, **arguments)
+        return [loss, *tape.gradient(loss, [q, k])]
+
+    fused = value_and_gradients()
+    monkeypatch.setattr(module, "_is_fused", lambda temperature: False)
+    for got, expected in zip(fused, value_and_gradients(), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
