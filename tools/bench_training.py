@@ -18,10 +18,11 @@ import os
 import pathlib
 import platform
 import sys
+from collections.abc import Iterable
 
 from training_bench import report, rounds
 from training_bench.implementations import IMPLEMENTATIONS, OURS
-from training_bench.workload import WORKLOADS
+from training_bench.workload import WORKLOADS, Workload
 
 DEFAULT_WORKLOADS = ("din-100k", "din-1m", "din-10k", "din-10m", "deepfm-100k", "deepfm-29x120k")
 
@@ -75,7 +76,15 @@ def parse() -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print everything measured as JSON")
     parser.add_argument("--check", action="store_true", help="exit with 1 if a target is missed")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    for name in arguments.workloads:
+        if not who_has(WORKLOADS[name], arguments.implementations or IMPLEMENTATIONS):
+            parser.error(f"none of {', '.join(arguments.implementations)} has a model for {name}")
+    return arguments
+
+
+def who_has(workload: Workload, names: Iterable[str]) -> list[str]:
+    return [name for name in names if workload.model in IMPLEMENTATIONS[name].models]
 
 
 def positive(text: str) -> int:
@@ -92,7 +101,7 @@ def make_plan(arguments: argparse.Namespace) -> rounds.Plan:
         if arguments.steps:
             workload = dataclasses.replace(workload, steps=arguments.steps)
         default = tuple(IMPLEMENTATIONS) if workload.peers else (OURS,)
-        names = arguments.implementations or default
+        names = who_has(workload, arguments.implementations or default)
         chosen[workload] = tuple(IMPLEMENTATIONS[name] for name in dict.fromkeys(names))
     needed = {i.name: i.environment for group in chosen.values() for i in group}
     pythons = {name: python_of(environment, arguments) for name, environment in needed.items()}

@@ -6,8 +6,13 @@ import keras
 from keras import ops
 
 from ctr_keras.api_export import export
-from ctr_keras.layers.argument_checks import check_sequence_shape
+from ctr_keras.layers.argument_checks import check_mask, check_sequence_shape
 from ctr_keras.layers.augru import AUGRU
+
+if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+
+    from ctr_keras.layers.unpadded import index_unpadded, take_unpadded
 
 
 @export
@@ -102,19 +107,22 @@ class InterestExtractor(keras.layers.Layer):
             A float32 scalar, 0 if there is no position to average over.
         """
         self._check_widths(states, keys, negatives)
-        dtype = keras.backend.result_type(self.compute_dtype, "float32")
-        states, keys, negatives = (ops.cast(x, dtype) for x in (states, keys, negatives))
-        states = states[:, :-1]
-        of_next = ops.sum(states * keys[:, 1:], axis=-1)
-        of_other = ops.sum(states * negatives[:, 1:], axis=-1)
-        losses = ops.softplus(-of_next) + ops.softplus(of_other)
+        check_mask(mask, keys, "mask")
         if mask is None:
             mask = ops.ones(ops.shape(keys)[:2], dtype="bool")
         mask = ops.cast(mask, "bool")
-        differs = ops.any(ops.not_equal(keys, negatives), axis=-1)
-        valid = ops.logical_and(mask[:, :-1], ops.logical_and(mask, differs)[:, 1:])
-        total = ops.sum(ops.where(valid, losses, 0.0))
-        return total / ops.maximum(ops.sum(ops.cast(valid, dtype)), 1.0)
+        pairs = _unmasked_pairs if keras.backend.backend() == "tensorflow" else _all_pairs
+        return self._mean_loss(*pairs(states, keys, negatives, mask))
+
+    def _mean_loss(self, states, following, negatives, valid):
+        """Of states and what followed them, each `(..., units)`, where `valid` `(...)`."""
+        valid = ops.logical_and(valid, ops.any(ops.not_equal(following, negatives), axis=-1))
+        dtype = keras.backend.result_type(self.compute_dtype, "float32")
+        states, following, negatives = (ops.cast(x, dtype) for x in (states, following, negatives))
+        of_next = ops.sum(states * following, axis=-1)
+        of_other = ops.sum(states * negatives, axis=-1)
+        losses = ops.where(valid, ops.softplus(-of_next) + ops.softplus(of_other), 0.0)
+        return ops.sum(losses) / ops.maximum(ops.sum(ops.cast(valid, dtype)), 1.0)
 
     def _check_widths(self, states, keys, negatives):
         shapes = {"states": states.shape, "keys": keys.shape, "negatives": negatives.shape}
@@ -140,3 +148,23 @@ class InterestExtractor(keras.layers.Layer):
             "recurrent_initializer": keras.initializers.serialize(self.recurrent_initializer),
             "bias_initializer": keras.initializers.serialize(self.bias_initializer),
         }
+
+
+def _all_pairs(states, keys, negatives, mask):
+    """Each state, the item after it, its negative, and whether both positions are unmasked."""
+    valid = ops.logical_and(mask[:, :-1], mask[:, 1:])
+    return states[:, :-1], keys[:, 1:], negatives[:, 1:], valid
+
+
+def _unmasked_pairs(states, keys, negatives, mask):
+    """The same of the unmasked positions alone, `(pairs, units)`, on TensorFlow."""
+    valid = tf.pad(tf.logical_and(mask[:, :-1], mask[:, 1:]), [[0, 0], [0, 1]])
+    positions, slots = index_unpadded(tf.reshape(valid, (-1,)))
+    # The very last position is never valid: what comes round to the front is a 0.
+    after = (positions + 1, tf.roll(slots, 1, axis=0))
+    return (
+        take_unpadded(tf.reshape(states, (-1, states.shape[-1])), positions, slots),
+        take_unpadded(tf.reshape(keys, (-1, keys.shape[-1])), *after),
+        take_unpadded(tf.reshape(negatives, (-1, negatives.shape[-1])), *after),
+        tf.ones_like(positions, "bool"),
+    )

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from ctr_keras.layers import AUGRU, InterestExtractor
+from ctr_keras.layers import AUGRU, InterestExtractor, interest_extractor
 from tests.conformance import BACKEND, run_layer_conformance
 
 RNG = np.random.default_rng(0)
@@ -113,6 +113,27 @@ def test_auxiliary_loss_in_half_precision_is_computed_in_full():
     loss = layer.auxiliary_loss(layer(KEYS, MASK), KEYS, NEGATIVES, MASK)
     assert "float32" in str(loss.dtype)
     assert np.isfinite(np.asarray(loss))
+
+
+@tensorflow_only
+@pytest.mark.parametrize("mask", [MASK, np.ones_like(MASK), np.zeros_like(MASK), MASK[:, :1]])
+def test_path_without_padding_equals_the_generic_one(mask, monkeypatch):
+    """The auxiliary loss and its gradients."""
+    import tensorflow as tf
+
+    layer = InterestExtractor(D)
+    layer.build(KEYS.shape)
+    sources = [tf.constant(x[:, : mask.shape[1]]) for x in (KEYS, KEYS[::-1], NEGATIVES)]
+    results = []
+    for pairs in (interest_extractor._unmasked_pairs, interest_extractor._all_pairs):
+        monkeypatch.setattr(interest_extractor, "_unmasked_pairs", pairs)
+        with tf.GradientTape() as tape:
+            tape.watch(sources)
+            loss = layer.auxiliary_loss(*sources, mask)
+        gradients = tape.gradient(loss, sources, unconnected_gradients="zero")
+        results.append([loss, *gradients])
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
 @tensorflow_only

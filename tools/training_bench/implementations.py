@@ -14,6 +14,7 @@ class Implementation:
         module: The worker, a module of `training_bench`.
         variants: Ways to set it up; all run in the first round, the fastest in the others.
         environment: Where it runs; `None` is the interpreter that runs the benchmark.
+        models: What it has.
         tuned: Whether it is set up in a way its makers neither ship nor show. Such a one is
             measured and shown, and is not the "best peer".
     """
@@ -22,16 +23,18 @@ class Implementation:
     module: str
     variants: tuple[str, ...]
     environment: Environment | None = None
+    models: tuple[str, ...] = ("DIN", "DeepFM")
     tuned: bool = False
 
 
 OURS = "ours"
+ALL_MODELS = ("DIN", "DIEN", "DeepFM")
 IMPLEMENTATIONS = {
     implementation.name: implementation
     for implementation in (
-        Implementation(OURS, "train_ours", ("lazy-adam",)),
+        Implementation(OURS, "train_ours", ("lazy-adam",), models=ALL_MODELS),
         Implementation("naive-keras", "train_naive_keras", ("graph",)),
-        Implementation("deepctr", "train_deepctr", ("adam", "legacy"), DEEPCTR),
+        Implementation("deepctr", "train_deepctr", ("adam", "legacy"), DEEPCTR, ALL_MODELS),
         Implementation("fuxictr", "train_fuxictr", ("adam",), FUXICTR),
         Implementation("naive-keras-tuned", "train_naive_keras", ("xla",), tuned=True),
         Implementation("fuxictr-tuned", "train_fuxictr", ("fused", "sparse"), FUXICTR, tuned=True),

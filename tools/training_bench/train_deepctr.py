@@ -1,4 +1,4 @@
-"""DeepCTR 0.9.4's own DIN and DeepFM on TensorFlow 2.15 with its Keras 2 Adam.
+"""DeepCTR 0.9.4's own DIN, DIEN and DeepFM on TensorFlow 2.15 with its Keras 2 Adam.
 
 Variants: `adam`, Keras 2.15's Adam; `legacy`, the fused Adam of Keras before 2.11, which DeepCTR
 was written for. XLA is no variant: it takes three times as long.
@@ -9,7 +9,7 @@ import tensorflow as tf
 from deepctr import models
 from deepctr.feature_column import SparseFeat, VarLenSparseFeat
 
-from training_bench import tensorflow_steps, worker
+from training_bench import tensorflow_steps, train_deepctr_dien, worker
 
 
 def columns(workload):
@@ -37,6 +37,8 @@ def deepfm(workload):
 
 
 def build(workload, features, labels, variant):
+    if workload.model == "DIEN":
+        return train_deepctr_dien.build(workload, features, labels)
     tf.keras.utils.set_random_seed(workload.seed)
     model = {"DIN": din, "DeepFM": deepfm}[workload.model](workload)
     optimizers = tf.keras.optimizers.legacy if variant == "legacy" else tf.keras.optimizers

@@ -1,4 +1,4 @@
-"""This package's DIN and DeepFM."""
+"""This package's DIN, DIEN and DeepFM."""
 
 import keras
 import tensorflow as tf
@@ -28,6 +28,8 @@ def model_of(workload):
     options = {"embedding_dim": workload.dim, "units": workload.units}
     if workload.model == "DIN":
         options["attention_units"] = workload.attention_units
+    if workload.model == "DIEN":
+        options["interest_weight"] = float(workload.negatives)
     return getattr(ck.models, workload.model)(schema(workload), **options)
 
 

@@ -10,17 +10,18 @@ class Workload:
 
     Attributes:
         name: What the command line calls it.
-        model: `"DIN"` or `"DeepFM"`.
+        model: `"DIN"`, `"DIEN"` or `"DeepFM"`.
         ids: Name and number of ids of each id feature, ids 0 and 1 (padding, unknown) included.
         history: Length of the history of `item_id`, which shares that feature's table; 0 for none.
         batch: Rows in a batch.
         steps: Timed steps; every one sees a batch of its own.
         warm_up: Steps before them.
         dim: Width of an embedding.
-        attention_units: Hidden layers of DIN's attention.
+        attention_units: Hidden layers of DIN's attention (and of DIEN's, where it is a network).
         units: Hidden layers of the network.
         seed: Seed of data and weights.
         peers: Whether peers run it by default.
+        negatives: Whether DIEN trains with its auxiliary loss.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Workload:
     units: tuple[int, ...] = (200, 80)
     seed: int = 7
     peers: bool = True
+    negatives: bool = True
 
     @classmethod
     def from_json(cls, text: str) -> "Workload":
@@ -48,8 +50,8 @@ class Workload:
         return json.dumps(dataclasses.asdict(self))
 
 
-def _din(name: str, size: int, **options) -> Workload:
-    return Workload(name, "DIN", (("user_id", size), ("item_id", size)), history=50, **options)
+def _din(name: str, size: int, model: str = "DIN", **options) -> Workload:
+    return Workload(name, model, (("user_id", size), ("item_id", size)), history=50, **options)
 
 
 def _wide(name: str, users: int) -> Workload:
@@ -71,6 +73,8 @@ WORKLOADS = {
         _din("din-1m", 1_000_000, steps=20, warm_up=5),
         _din("din-10k", 10_000, peers=False),
         _din("din-10m", 10_000_000, peers=False),
+        _din("dien-100k", 100_000, "DIEN"),
+        _din("dien-100k-no-auxiliary", 100_000, "DIEN", negatives=False),
         _deepfm("deepfm-100k", 100_000),
         _wide("deepfm-29x120k", 120_000),
         _wide("deepfm-29x1m", 1_000_000),

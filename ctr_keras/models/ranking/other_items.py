@@ -5,6 +5,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from ctr_keras.layers.unpadded import index_unpadded, put_unpadded
+
 
 class OtherItems(keras.layers.Layer):
     """Draws for each position of a history an item of another row of the batch.
@@ -22,8 +24,8 @@ class OtherItems(keras.layers.Layer):
         mask: Boolean tensor of shape `(batch, length)`, `True` where there is an item.
 
     Returns:
-        Tensor like `items`, and a boolean one like `mask`: where there is an item and one of
-        another row was found for it.
+        Tensor like `items`, zeros where masked, and a boolean one like `mask`: where there is an
+        item and one of another row was found for it.
     """
 
     def __init__(self, seed: int | None = None, **kwargs: Any):
@@ -41,24 +43,25 @@ class OtherItems(keras.layers.Layer):
         )
 
     def call(self, items: Any, mask: Any) -> Any:
-        own = tf.reduce_sum(tf.cast(mask, tf.int32), axis=1, keepdims=True)
-        number = tf.reduce_sum(own)
-        others = number - own
+        batch, length = tf.unstack(tf.shape(mask))
+        positions, slots = index_unpadded(tf.reshape(mask, (-1,)))
+        rows = positions // length
+        own = tf.reduce_sum(tf.cast(mask, tf.int32), axis=1)
+        others = tf.size(positions) - own
         # All items in a ring, row by row: behind a row's last one begin those of the other rows.
-        ends = tf.cumsum(own, axis=0)
-        place = (ends + self._draw(tf.shape(mask), others)) % tf.maximum(number, 1)
-        flat = tf.cast(tf.where(tf.reshape(mask, (-1,)))[:, 0], tf.int32)
-        # A batch without items still has to draw something.
-        flat = tf.concat([flat, tf.zeros((1,), tf.int32)], axis=0)
-        drawn = tf.gather(tf.reshape(items, (-1, items.shape[-1])), tf.gather(flat, place))
-        return drawn, tf.logical_and(mask, others > 0)
+        place = tf.gather(tf.cumsum(own), rows) + self._draw(tf.gather(others, rows))
+        place %= tf.maximum(tf.size(positions), 1)
+        flat = tf.reshape(items, (-1, items.shape[-1]))
+        drawn = put_unpadded(tf.gather(flat, tf.gather(positions, place)), positions, slots)
+        found = tf.logical_and(mask, others[:, None] > 0)
+        return tf.reshape(drawn, (batch, length, flat.shape[-1])), found
 
-    def _draw(self, shape, others):
-        """Integers of `shape` from 0 up to `others`, one bound a row."""
-        uniform = tf.random.stateless_uniform(shape, tf.convert_to_tensor(self.draws))
+    def _draw(self, bounds):
+        """For each of `bounds` an integer from 0 up to it, exclusive; 0 where it is 0."""
+        uniform = tf.random.stateless_uniform(tf.shape(bounds), tf.convert_to_tensor(self.draws))
         self.draws.assign_add([0, 1])
-        drawn = tf.cast(uniform * tf.cast(others, tf.float32), tf.int32)
-        return tf.minimum(drawn, tf.maximum(others - 1, 0))
+        drawn = tf.cast(uniform * tf.cast(bounds, tf.float32), tf.int32)
+        return tf.minimum(drawn, tf.maximum(bounds - 1, 0))
 
     def get_config(self):
         return {**super().get_config(), "seed": self.seed}
