@@ -40,6 +40,7 @@ setup(
         "pyarrow>=16.0",
         "ibis-framework[duckdb]>=10.0",
         "matplotlib>=3.8",
+        "scipy>=1.11",
         "rich>=13.0",
         "typer>=0.12",
     ],

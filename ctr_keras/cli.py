@@ -25,7 +25,13 @@ prepare_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
+reproduce_app = typer.Typer(
+    help="The tables and figures of a paper, on your data.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 app.add_typer(prepare_app, name="prepare")
+app.add_typer(reproduce_app, name="reproduce")
 simulate_app = typer.Typer(
     help="Data of a simulated world, in the form of public files or with known probabilities.",
     no_args_is_help=True,
@@ -335,6 +341,49 @@ def rank(
     profile = {**catalog.user(user), **_options(context or [])}
     ranking = serving.Ranker(model).rank(profile, catalog.new_items(profile), top)
     _print(serving.RankedList(user, catalog.item_key, ranking), as_json)
+
+
+@reproduce_app.command("at4ctr")
+def reproduce_at4ctr(
+    data: Data = pathlib.Path("tf_data/movielens"),
+    table: Annotated[
+        int | None, typer.Option(help="2: all models, 3: ablation, 4: every base.")
+    ] = None,
+    figure: Annotated[
+        int | None,
+        typer.Option(help="2: shares of negatives, 3, 4: loss weights, 5: cosines."),
+    ] = None,
+    out: Annotated[
+        pathlib.Path, typer.Option(help="Keeps each training's result: run it again to go on.")
+    ] = pathlib.Path("saved_models/experiments"),
+    plot: Annotated[
+        pathlib.Path | None, typer.Option(help="Draw the figure: a .png, .svg or .pdf file.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Trainings at a time.")] = 1,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Of all trainings: seeds=5, epochs=6, rows=128. Repeatable."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """AT4CTR: auxiliary match tasks on every base model, against their rivals."""
+    from ctr_keras.experiments import at4ctr
+
+    if (table is None) == (figure is None):
+        raise typer.BadParameter("give either --table or --figure")
+    if plot is not None and figure is None:
+        raise typer.BadParameter("draws a --figure", param_hint="--plot")
+    reproduction = at4ctr.Reproduction(
+        data, out, at4ctr.Settings.of(_options(settings or [])), jobs=jobs, report=_report
+    )
+    if figure is None:
+        _print(reproduction.table(table), as_json)
+        return
+    result = reproduction.figure(figure)
+    if plot is not None:
+        result.save(plot)
+        _report(f"drew {plot}")
+    _print(result, as_json)
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """The manifest of a TFRecord folder: what was written, and whether it is still that."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import pathlib
@@ -60,6 +61,11 @@ class Manifest:
     @property
     def rows(self) -> int:
         return sum(shard.rows for shard in self.shards)
+
+    @property
+    def digest(self) -> str:
+        """Digest of the rows and their order."""
+        return hashlib.sha256("".join(shard.content for shard in self.shards).encode()).hexdigest()
 
     def save(self, folder: str | os.PathLike) -> None:
         config = {

@@ -96,7 +96,7 @@ def auxiliary_tensors(fields: Fields) -> dict[str, KerasTensor]:
     """The tensors that auxiliary tasks build on; `CTRModel` keeps them by name.
 
     - `user`, `item`: all features of that role, `(batch, width)`.
-    - `history`, `history_mask`: the past items as `ItemHistory` has them.
+    - `target`, `history`, `history_mask`: target item and past items as `ItemHistory` has them.
     - `fields`: every feature as one vector, `(batch, number, dim)`.
 
     What the schema has no feature for is left out.
@@ -107,6 +107,7 @@ def auxiliary_tensors(fields: Fields) -> dict[str, KerasTensor]:
             tensors[role] = joined(vectors)
     if _history_pairs(fields):
         history = ItemHistory.of(fields, "An auxiliary task")
+        tensors["target"] = history.target
         tensors["history"] = history.items
         tensors["history_mask"] = history.mask
     return tensors

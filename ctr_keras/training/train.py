@@ -1,18 +1,18 @@
 """Training a model of the package on a prepared folder, from scratch or where it stopped."""
 
 import dataclasses
-import hashlib
 import pathlib
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from ctr_keras import data, models
+from ctr_keras import data
 from ctr_keras.negative_ratio import check_negative_ratio
 from ctr_keras.optimizers import LazyAdam
 from ctr_keras.schema import Schema
 from ctr_keras.seed import set_seed
+from ctr_keras.training.build import build_model
 from ctr_keras.training.checkpoint import Checkpoint
 from ctr_keras.training.progress import ProgressBar
 
@@ -25,7 +25,8 @@ class TrainingConfig:
         data: Prepared folder: `schema.json`, `train/` and `valid/`.
         out: Where checkpoints and the best model go.
         model: Name of a model in `ck.models`.
-        options: Arguments of the model, such as `{"embedding_dim": 16}`.
+        options: Arguments of the model, such as `{"embedding_dim": 16}`; `base` and `base_options`
+            name the model that `AT4CTR` or `CL4CTR` wraps.
         epochs: Number of epochs.
         batch_size: Rows a batch.
         learning_rate: Of `LazyAdam`.
@@ -119,14 +120,6 @@ def train(config: TrainingConfig, *, restart: bool = False, progress: bool = Tru
     return Training(str(checkpoint.best_file), checkpoint.history, checkpoint.best_epoch)
 
 
-def model_class(name: str) -> type[models.CTRModel]:
-    """The model of that name in `ck.models`."""
-    known = sorted(set(models.__all__) - {"CTRModel"})
-    if name not in known:
-        raise ValueError(f"`model` must be one of {', '.join(known)}. Received: `model={name!r}`")
-    return getattr(models, name)
-
-
 def _checkpoint(config: TrainingConfig, schema: Schema, restart: bool) -> Checkpoint:
     folder = pathlib.Path(config.out)
     folder.mkdir(parents=True, exist_ok=True)
@@ -134,19 +127,15 @@ def _checkpoint(config: TrainingConfig, schema: Schema, restart: bool) -> Checkp
     for name in ("data", "out", "epochs", "patience"):
         del key[name]
     key["schema"] = schema.fingerprint
-    key["rows"] = {name: _rows_digest(config, name) for name in ("train", "valid")}
+    manifests = {name: data.Manifest.load(f"{config.data}/{name}") for name in ("train", "valid")}
+    key["rows"] = {name: manifest.digest for name, manifest in manifests.items()}
     # What the model corrects for: the same rows may be another share of all.
-    prepared = data.Manifest.load(pathlib.Path(config.data) / "train").negative_ratio
+    prepared = manifests["train"].negative_ratio
     key["negative_ratio"] = prepared * check_negative_ratio("negative_ratio", config.negative_ratio)
     checkpoint = Checkpoint(folder, key, config.patience)
     if restart:
         checkpoint.discard()
     return checkpoint
-
-
-def _rows_digest(config: TrainingConfig, split: str) -> str:
-    shards = data.Manifest.load(pathlib.Path(config.data) / split).shards
-    return hashlib.sha256("".join(shard.content for shard in shards).encode()).hexdigest()
 
 
 def _batches(rows: tf.data.Dataset) -> int | None:
@@ -158,12 +147,6 @@ def _batches(rows: tf.data.Dataset) -> int | None:
 def _new_model(config: TrainingConfig, schema: Schema) -> keras.Model:
     if config.epochs < 1:
         raise ValueError(f"`epochs` must be positive. Received: `epochs={config.epochs}`")
-    try:
-        model = model_class(config.model)(schema, **config.options)
-    except TypeError as error:
-        raise ValueError(
-            f"{config.model} does not take these options: {error}. "
-            f"Received: `options={config.options}`"
-        ) from error
+    model = build_model(config.model, schema, config.options)
     model.compile(LazyAdam(config.learning_rate))
     return model

@@ -1,0 +1,105 @@
+"""Methods side by side: mean and deviation over seeds, and whether a gain is more than chance."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from ctr_keras.experiments.runs import Outcome
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """One line of a table.
+
+    Attributes:
+        label: What it is called.
+        outcomes: One for each seed, in the order of the seeds.
+        against: Label of the method it is compared with, or `None`.
+    """
+
+    label: str
+    outcomes: Sequence[Outcome]
+    against: str | None = None
+
+    def values(self, metric: str) -> np.ndarray:
+        return np.array([outcome.evaluation[metric] for outcome in self.outcomes], float)
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """A table of methods that were trained with the same seeds on the same rows."""
+
+    title: str
+    methods: Sequence[Method]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"title": self.title, "methods": [self._line(method) for method in self.methods]}
+
+    def to_text(self) -> str:
+        width = max(len(method.label) for method in self.methods) + 2
+        header = f"{'AUC':>16}{'GAUC':>9}{'log loss':>10}{'gain':>10}{'p':>8}{'s':>7}"
+        lines = [self.title, f"{'':<{width}}{header}"]
+        for line in map(self._line, self.methods):
+            gain = p = ""
+            if line["against"] is not None:
+                gain = f"{line['gain']:+.4f}"
+                p = "" if line["p"] is None else f"{line['p']:.3f}"
+            gauc = "" if line["gauc"] is None else f"{line['gauc']:.4f}"
+            lines.append(
+                f"{line['label']:<{width}}{line['auc']:>7.4f} ± {line['auc_std']:.4f}"
+                f"{gauc:>9}{line['log_loss']:>10.4f}{gain:>10}{p:>8}{line['seconds']:>7.0f}"
+            )
+        seeds = len(self.methods[0].outcomes)
+        lines.append(
+            f"test rows, {seeds} seeds; gain: AUC over {self._baselines()}, p: paired t-test; "
+            "s: seconds of a training"
+        )
+        return "\n".join(lines)
+
+    def _baselines(self) -> str:
+        named = sorted({method.against for method in self.methods if method.against is not None})
+        return named[0] if len(named) == 1 else "the line's base"
+
+    def _line(self, method: Method) -> dict[str, Any]:
+        gaucs = [outcome.evaluation["gauc"] for outcome in method.outcomes]
+        line: dict[str, Any] = {
+            "label": method.label,
+            "against": method.against,
+            "auc": float(method.values("auc").mean()),
+            "auc_std": deviation(method.values("auc")),
+            "aucs": method.values("auc").tolist(),
+            "gauc": None if None in gaucs else float(np.mean(gaucs)),
+            "log_loss": float(method.values("log_loss").mean()),
+            "calibration_ratio": float(method.values("calibration_ratio").mean()),
+            "seconds": float(np.median([outcome.seconds for outcome in method.outcomes])),
+        }
+        if method.against is not None:
+            base = next(other for other in self.methods if other.label == method.against)
+            line |= paired(method.values("auc"), base.values("auc"))
+        return line
+
+
+def paired(values: np.ndarray, base: np.ndarray) -> dict[str, float | None]:
+    """Mean difference and its two-sided p value by the paired t-test.
+
+    Args:
+        values: One value a seed.
+        base: Those of the other method, of the same seeds.
+
+    Returns:
+        `gain`, and `p`: `None` for a single seed, or where all differences are equal.
+    """
+    gain = float(np.mean(values - base))
+    if len(values) < 2 or np.ptp(values - base) == 0:
+        return {"gain": gain, "p": None}
+    p = float(stats.ttest_rel(values, base).pvalue)
+    return {"gain": gain, "p": None if math.isnan(p) else p}
+
+
+def deviation(values: np.ndarray) -> float:
+    """Standard deviation over seeds, 0 for one."""
+    return float(values.std(ddof=1)) if len(values) > 1 else 0.0

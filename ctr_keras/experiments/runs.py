@@ -1,0 +1,176 @@
+"""Many trainings of an experiment: each in a worker process, each kept once it is done."""
+
+import concurrent.futures
+import dataclasses
+import functools
+import hashlib
+import json
+import multiprocessing
+import os
+import pathlib
+import shutil
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from ctr_keras import data, files
+from ctr_keras.experiments.relevance import relevance
+from ctr_keras.schema import Schema
+
+_RESULT_FILE = "result.json"
+# TensorFlow keeps some memory of each graph it traced.
+_RUNS_PER_PROCESS = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One training and its evaluation on the test rows.
+
+    Args:
+        data: Prepared folder with `train`, `valid` and `test`.
+        model: Name of a model in `ck.models`.
+        options: Its arguments, as `training.build_model` takes them.
+        epochs: Epochs at most.
+        batch_size: Rows a batch.
+        learning_rate: Of `LazyAdam`.
+        patience: Epochs without a better validation AUC before training stops.
+        seed: Of initial weights, dropout and the order of rows.
+    """
+
+    data: str
+    model: str
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    epochs: int = 5
+    batch_size: int = 1024
+    learning_rate: float = 1e-3
+    patience: int | None = 1
+    seed: int = 1
+
+    @property
+    def key(self) -> str:
+        """What tells the run from others, whatever the path of its data."""
+        config = dataclasses.asdict(self)
+        folder = config.pop("data")
+        config["rows"] = [_digest(f"{folder}/{name}") for name in ("train", "valid", "test")]
+        config["schema"] = Schema.load(folder).fingerprint
+        text = json.dumps(config, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a run came to.
+
+    Attributes:
+        evaluation: Metrics on the test rows, as `training.Evaluation` names them.
+        epochs: Epochs that were trained.
+        seconds: Time of the training, its validation included.
+        rows: Training rows.
+        train_bytes: Size of their files.
+        relevance: `experiments.relevance.Relevance` of the trained model, as a dict, or `None`.
+    """
+
+    evaluation: dict[str, float]
+    epochs: int
+    seconds: float
+    rows: int
+    train_bytes: int
+    relevance: dict[str, Any] | None
+
+
+def run_all(
+    runs: Iterable[Run],
+    out: str | os.PathLike,
+    *,
+    jobs: int = 1,
+    report: Callable[[str], Any] = lambda line: None,
+) -> dict[str, Outcome]:
+    """The outcome of each run by its key, from `out` where it was done before.
+
+    Args:
+        runs: What to train. Runs that occur twice are done once.
+        out: Folder that keeps outcomes. Called again after an interruption, what is done is read,
+            and a training that was cut off goes on after its last complete epoch.
+        jobs: How many to train at a time; they share the cores.
+        report: Told of each run as it is done.
+    """
+    folder = pathlib.Path(out)
+    wanted = {run.key: run for run in runs}
+    outcomes = {key: _kept(folder / key) for key in wanted}
+    missing = [key for key, outcome in outcomes.items() if outcome is None]
+    report(f"{len(wanted)} trainings, {len(wanted) - len(missing)} of them done before")
+    threads = max((os.cpu_count() or 1) // jobs, 1)
+    with concurrent.futures.ProcessPoolExecutor(
+        jobs,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_limit_threads,
+        initargs=(threads,),
+        max_tasks_per_child=_RUNS_PER_PROCESS,
+    ) as pool:
+        futures = {pool.submit(_train, wanted[key], str(folder / key)): key for key in missing}
+        try:
+            for number, future in enumerate(concurrent.futures.as_completed(futures), start=1):
+                key = futures[future]
+                outcomes[key] = outcome = future.result()
+                report(f"{number}/{len(missing)} {_describe(wanted[key], outcome)}")
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return {key: outcome for key, outcome in outcomes.items() if outcome is not None}
+
+
+def _limit_threads(threads: int) -> None:
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(threads)
+
+
+def _train(run: Run, folder: str) -> Outcome:
+    """In a worker process: train, evaluate, keep the outcome and drop the model."""
+    import keras
+
+    from ctr_keras import training
+
+    keras.backend.clear_session()
+    work = pathlib.Path(folder) / "training"
+    config = training.TrainingConfig(out=str(work), **dataclasses.asdict(run))
+    started = time.perf_counter()
+    trained = training.train(config, progress=False)
+    seconds = time.perf_counter() - started
+    model = training.load_model(trained.model)
+    manifest = data.Manifest.load(f"{run.data}/train")
+    outcome = Outcome(
+        evaluation=training.evaluate(model, f"{run.data}/test").to_dict(),
+        epochs=len(trained.history),
+        seconds=seconds,
+        rows=manifest.rows,
+        train_bytes=sum(shard.bytes for shard in manifest.shards),
+        relevance=relevance(model, f"{run.data}/test"),
+    )
+    content = {"run": dataclasses.asdict(run), "outcome": dataclasses.asdict(outcome)}
+    text = json.dumps(content, indent=1, sort_keys=True)
+    files.write_atomic(pathlib.Path(folder) / _RESULT_FILE, text.encode())
+    shutil.rmtree(work)
+    return outcome
+
+
+def _kept(folder: pathlib.Path) -> Outcome | None:
+    try:
+        content = json.loads((folder / _RESULT_FILE).read_text())
+    except FileNotFoundError:
+        return None
+    return Outcome(**content["outcome"])
+
+
+def _describe(run: Run, outcome: Outcome) -> str:
+    options = {name: value for name, value in run.options.items() if name != "base_options"}
+    return (
+        f"{run.model} seed {run.seed}: AUC {outcome.evaluation['auc']:.4f}, "
+        f"{outcome.epochs} epochs, {outcome.seconds:.0f} s  {options}"
+    )
+
+
+@functools.cache
+def _digest(folder: str) -> str:
+    return data.Manifest.load(folder).digest

@@ -1,0 +1,59 @@
+"""From the name of a model and its options to a model."""
+
+import inspect
+from typing import Any
+
+from ctr_keras import models
+from ctr_keras.schema import Schema
+
+_DEFAULT_BASE = "DIN"
+
+
+def build_model(name: str, schema: Schema, options: dict[str, Any]) -> models.CTRModel:
+    """The model `ck.models.<name>` on a schema.
+
+    Args:
+        name: Name of a model in `ck.models`.
+        schema: What its features are.
+        options: Its arguments. One that wraps another model takes that one's name as `base` (by
+            default DIN) and its arguments as `base_options`.
+
+    Raises:
+        ValueError: there is no such model, or it does not take the options.
+    """
+    cls = _model_class(name)
+    options = dict(options)
+    if _wraps_another(cls):
+        base = options.pop("base", _DEFAULT_BASE)
+        base_options = options.pop("base_options", {})
+        if not isinstance(base_options, dict):
+            raise ValueError(
+                f"`base_options` must be a dict. Received: `base_options={base_options!r}`"
+            )
+        return _new(name, cls, build_model(base, schema, base_options), options)
+    return _new(name, cls, schema, options)
+
+
+def model_names() -> list[str]:
+    """The names that `build_model` knows."""
+    return sorted(set(models.__all__) - {"CTRModel"})
+
+
+def _model_class(name: str) -> type[models.CTRModel]:
+    known = model_names()
+    if name not in known:
+        raise ValueError(f"`model` must be one of {', '.join(known)}. Received: `model={name!r}`")
+    return getattr(models, name)
+
+
+def _wraps_another(cls: type) -> bool:
+    return "base" in inspect.signature(cls).parameters
+
+
+def _new(name: str, cls: type, first: Any, options: dict[str, Any]) -> models.CTRModel:
+    try:
+        return cls(first, **options)
+    except TypeError as error:
+        raise ValueError(
+            f"{name} does not take these options: {error}. Received: `options={options}`"
+        ) from error
