@@ -3,13 +3,12 @@
 import os
 from typing import Any
 
-import keras
 import numpy as np
-import tensorflow as tf
 from keras import ops
 
 from ctr_keras import data
 from ctr_keras.models import CTRModel
+from ctr_keras.models.inference import inference_function
 
 BINS = 40
 
@@ -29,11 +28,10 @@ def relevance(model: CTRModel, path: str | os.PathLike) -> dict[str, Any] | None
     if "history" not in model.tensors:
         return None
     names = ("target", "history", "history_mask")
-    graph = keras.Model(model.input, {name: model.tensors[name] for name in names})
-    cosine = tf.function(lambda x: _cosine(graph(x, training=False)), reduce_retracing=True)
+    embed = inference_function(model, {name: model.tensors[name] for name in names})
     cosines, labels, rows = [], [], []
     for x, y in data.read(path, model.schema, 4096):
-        value, has_history = cosine({name: x[name] for name in model.input})
+        value, has_history = _cosine(embed(x))
         cosines.append(value.numpy())
         rows.append(has_history.numpy())
         labels.append(y.numpy() == 1)

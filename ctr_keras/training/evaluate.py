@@ -7,10 +7,10 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from ctr_keras import data, metrics
 from ctr_keras.models import CTRModel
+from ctr_keras.models.inference import inference_function
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +82,7 @@ def evaluate(
         ValueError: the file is no model of this package, or the data has other columns.
     """
     model = load_model(model) if not isinstance(model, CTRModel) else model
-    predict = tf.function(lambda x: model(x, training=False), reduce_retracing=True)
+    predict = inference_function(model)
     groups = [feature.name for feature in model.schema.by_role("group")]
     labels, scores, keys = [], [], []
     rows = data.read(path, model.schema, batch_size)
