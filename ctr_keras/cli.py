@@ -258,7 +258,10 @@ def describe(
 def train(
     data: Data,
     out: Annotated[pathlib.Path, typer.Option(help="Folder of checkpoints and the best model.")],
-    model: Annotated[str, typer.Option(help="FM, WideDeep, DeepFM or DIN.")] = "DIN",
+    model: Annotated[
+        str,
+        typer.Option(help="A model of ck.models: FM, WideDeep, DeepFM, DIN, DIEN, DBPMaN or other."),
+    ] = "DIN",
     options: Annotated[
         list[str] | None,
         typer.Option("--set", help="Argument of the model: units=[200,80]. Repeatable."),
