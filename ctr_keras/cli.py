@@ -260,7 +260,7 @@ def train(
     out: Annotated[pathlib.Path, typer.Option(help="Folder of checkpoints and the best model.")],
     model: Annotated[
         str,
-        typer.Option(help="A model of ck.models: FM, WideDeep, DeepFM, DIN, DIEN, DBPMaN or other."),
+        typer.Option(help="Of ck.models: FM, WideDeep, DeepFM, DIN, DIEN, DBPMaN or another."),
     ] = "DIN",
     options: Annotated[
         list[str] | None,
