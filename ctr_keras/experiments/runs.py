@@ -18,8 +18,6 @@ from ctr_keras.experiments.relevance import relevance
 from ctr_keras.schema import Schema
 
 _RESULT_FILE = "result.json"
-# TensorFlow keeps some memory of each graph it traced.
-_RUNS_PER_PROCESS = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +103,6 @@ def run_all(
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_limit_threads,
         initargs=(threads,),
-        max_tasks_per_child=_RUNS_PER_PROCESS,
     ) as pool:
         futures = {pool.submit(_train, wanted[key], str(folder / key)): key for key in missing}
         try:
