@@ -60,10 +60,6 @@ def test_conformance(return_sequences):
     )
 
 
-def test_conformance_of_the_inputs_alone():
-    run_layer_conformance(AUGRU, {"units": U}, INPUTS, (B, U))
-
-
 def test_equals_the_formula():
     states, last = recurrence(with_weights(), INPUTS, SCORES, MASK)
     got = with_weights()(INPUTS, SCORES, MASK)
