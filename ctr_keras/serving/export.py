@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import shutil
+import tempfile
 
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
@@ -54,17 +55,29 @@ def export(model: CTRModel, path: str | os.PathLike, *, version: int | None = No
             "`version` must be a positive integer that is not there yet in "
             f"{str(base)!r}. Received: `version={version!r}`"
         )
-    temporary = base / f".{version}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    module = _ServingModule(model)
-    options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
-    tf.saved_model.save(module, str(temporary), module.signatures(), options)
-    _forget_gradients(temporary)
-    schema = json.dumps(model.schema.to_dict(), indent=2, ensure_ascii=False)
-    files.write_atomic(temporary / SCHEMA_FILE, schema.encode())
-    os.replace(temporary, target)
+    # A folder of its own, so that two exports at once do not write into each other's.
+    temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{version}.", dir=base))
+    try:
+        _save(model, temporary)
+        os.replace(temporary, target)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
     files.sync(base)
     return target
+
+
+def _save(model: CTRModel, folder: pathlib.Path) -> None:
+    module = _ServingModule(model)
+    options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+    tf.saved_model.save(module, str(folder), module.signatures(), options)
+    _forget_gradients(folder)
+    schema = json.dumps(model.schema.to_dict(), indent=2, ensure_ascii=False)
+    files.write_atomic(folder / SCHEMA_FILE, schema.encode())
+    folder.chmod(0o755)  # `mkdtemp` made it for this user alone; a server may be another.
+    for file in folder.rglob("*"):
+        if file.is_file():
+            files.sync(file)
 
 
 class _ServingModule(tf.Module):

@@ -30,7 +30,13 @@ class Ranker:
 
     def __init__(self, path: str | os.PathLike):
         self.folder = version_folder(path)
-        config = json.loads((self.folder / SCHEMA_FILE).read_text(encoding="utf-8"))
+        try:
+            config = json.loads((self.folder / SCHEMA_FILE).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ValueError(
+                f"The SavedModel has no {SCHEMA_FILE}: `ck.serving.export` did not write it. "
+                f"Received: `path={str(self.folder)!r}`"
+            ) from None
         self.schema = Schema.from_dict(config, source=str(self.folder / SCHEMA_FILE))
         self._model = tf.saved_model.load(str(self.folder))
         self._score = self._model.signatures["serving_default"]

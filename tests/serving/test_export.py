@@ -135,3 +135,23 @@ def test_dropout_stays_out(small_schema, tmp_path):
     functions = score.graph.as_graph_def().library.function
     nodes = [node.op for function in functions for node in function.node_def]
     assert nodes and not [op for op in nodes if "Random" in op]
+
+
+def test_failed_export_leaves_nothing(small_schema, tmp_path, monkeypatch):
+    model = ck.models.FM(small_schema, embedding_dim=4)
+    base = tmp_path / "saved"
+    # What a full disk looks like from here.
+    monkeypatch.setattr(ck.serving.export.__globals__["files"], "sync", _no_space)
+    with pytest.raises(OSError, match="No space"):
+        ck.serving.export(model, base)
+    assert list(base.iterdir()) == []
+
+
+def _no_space(path):
+    raise OSError(28, "No space left on device")
+
+
+def test_ranker_names_a_foreign_saved_model(tmp_path):
+    tf.saved_model.save(tf.Module(), str(tmp_path / "1"))
+    with pytest.raises(ValueError, match=r"no assets.extra/schema.json.*Received: `path="):
+        ck.serving.Ranker(tmp_path)
