@@ -48,6 +48,7 @@ class Settings:
         uim_weight: Weight of the user-item match.
         nip_weight: Weight of the next-item prediction.
         rows: Rows of a batch that the two tasks use.
+        bases: Base models of table 4.
     """
 
     seeds: int = 5
@@ -62,6 +63,7 @@ class Settings:
     uim_weight: float = 0.05
     nip_weight: float = 0.01
     rows: int | None = 128
+    bases: tuple[str, ...] = BASES
 
     @classmethod
     def of(cls, options: dict[str, Any]) -> "Settings":
@@ -79,6 +81,9 @@ class Settings:
                 raise ValueError(
                     f"`{name}` must be a positive integer. Received: `{name}={value!r}`"
                 )
+        unknown = sorted(set(self.bases) - set(BASES))
+        if unknown:
+            raise ValueError(f"`bases` must be of {', '.join(BASES)}. Received: `{unknown[0]!r}`")
 
     def runs(self, data: str | os.PathLike, model: str, **options: Any) -> list[Run]:
         """A run a seed."""
@@ -191,12 +196,12 @@ class Reproduction:
 
     def _every_base(self) -> Comparison:
         runs = {}
-        for base in BASES:
+        for base in self.settings.bases:
             runs[base] = self._base(base)
             runs[f"  + AT4CTR ({base})"] = self._with_tasks(base)
         outcomes = self._trained(runs)
         methods = []
-        for base in BASES:
+        for base in self.settings.bases:
             label = f"  + AT4CTR ({base})"
             methods += [Method(base, outcomes[base]), Method(label, outcomes[label], base)]
         return Comparison(f"Table 4: every base with and without, {self.data}", methods)
