@@ -365,7 +365,7 @@ def reproduce_at4ctr(
     jobs: Annotated[int, typer.Option(min=1, help="Trainings at a time.")] = 1,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Of all trainings: seeds=5, epochs=6, rows=128. Repeatable."),
+        typer.Option("--set", help="Of all trainings: seeds=5, epochs=20, rows=128. Repeatable."),
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -52,10 +52,10 @@ class Settings:
     """
 
     seeds: int = 5
-    epochs: int = 6
+    epochs: int = 20
     batch_size: int = 1024
     learning_rate: float = 1e-3
-    patience: int = 1
+    patience: int = 3
     embedding_dim: int = 16
     units: tuple[int, ...] = (128, 64)
     attention_units: tuple[int, ...] = (32, 16)
