@@ -13,6 +13,7 @@ __all__ = [
     "Vocabulary",
     "data",
     "datasets",
+    "experiments",
     "layers",
     "losses",
     "metrics",
@@ -24,7 +25,7 @@ __all__ = [
 ]
 
 # These load pandas and the like, which most scripts do not need.
-_ON_FIRST_USE = ("datasets", "serving", "training")
+_ON_FIRST_USE = ("datasets", "experiments", "serving", "training")
 
 
 def __getattr__(name: str) -> Any:

@@ -124,8 +124,9 @@ class SelfAttention(keras.layers.Layer):
         query, key, value = self._project(x)
         # Softmax in half precision loses the tail of a long history.
         dtype = keras.backend.result_type(self.compute_dtype, "float32")
+        # Scaled here: there are fewer queries than pairs.
+        query = query * (x.shape[-1] // self.num_heads) ** -0.5
         scores = ops.cast(ops.matmul(query, ops.swapaxes(key, 2, 3)), dtype)
-        scores = scores / (x.shape[-1] // self.num_heads) ** 0.5
         visible = self._visible(mask, ops.shape(x)[1])
         if visible is not None:
             scores = ops.where(visible, scores, -1e9)
@@ -159,10 +160,14 @@ class SelfAttention(keras.layers.Layer):
         query, key, value = (ops.matmul(x, kernel) for kernel in kernels)
         if self.use_bias:
             query, value = query + self.query_bias, value + self.value_bias
+        if self.num_heads == 1:
+            return [ops.expand_dims(part, 1) for part in (query, key, value)]
         shape = (*ops.shape(x)[:2], self.num_heads, x.shape[-1] // self.num_heads)
         return [ops.swapaxes(ops.reshape(part, shape), 1, 2) for part in (query, key, value)]
 
     def _join_heads(self, heads, x):
+        if self.num_heads == 1:
+            return ops.squeeze(heads, axis=1)
         return ops.reshape(ops.swapaxes(heads, 1, 2), ops.shape(x))
 
     def compute_output_shape(self, inputs_shape, mask_shape=None):

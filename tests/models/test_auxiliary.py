@@ -220,6 +220,20 @@ def test_weights_of_zero_leave_a_task_out(small_schema, batch):
     assert set(plain.fit(*batch, verbose=0).history) == {"loss", "auc"}
 
 
+def test_losses_of_the_base_stay(small_schema, batch, tmp_path):
+    base = ck.models.DIEN(small_schema, embedding_dim=4, units=(8,))
+    model = ck.models.AT4CTR(base)
+    assert set(model.auxiliary_weights) == {"interest_loss", "uim_loss", "nip_loss"}
+    model.compile()
+    logs = model.fit(*batch, verbose=0).history
+    assert logs["interest_loss"][0] > 0
+    model.save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    x, _ = batch
+    np.testing.assert_array_equal(loaded.predict(x, verbose=0), model.predict(x, verbose=0))
+    assert {w.path for w in loaded.weights} == {w.path for w in model.weights}
+
+
 def own_model():
     """A functional model that knows nothing of this package's models."""
     user = keras.Input((), dtype="int32", name="user_id")
