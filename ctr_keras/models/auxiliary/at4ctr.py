@@ -101,10 +101,14 @@ class AT4CTR(CTRModel):
         self.base_tensors = None if tensors is None else dict(tensors)
         shapes = {name: tensor.shape for name, tensor in parts.tensors.items()}
         if "uim_loss" in weights:
-            self.user_item_match = UserItemMatch(units, num_heads, uim_temperature)
+            self.user_item_match = UserItemMatch(
+                units, num_heads, uim_temperature, name="user_item_match"
+            )
             self.user_item_match.build(shapes.get("user"), shapes["item"], shapes.get("history"))
         if "nip_loss" in weights:
-            self.next_item_prediction = NextItemPrediction(num_heads, nip_temperature)
+            self.next_item_prediction = NextItemPrediction(
+                num_heads, nip_temperature, name="next_item_prediction"
+            )
             self.next_item_prediction.build(shapes["history"])
 
     def auxiliary_losses(self, x, y, tensors, sample_weight):
