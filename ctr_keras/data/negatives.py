@@ -152,7 +152,8 @@ def _columns_of_one_value(schema: Schema) -> list[str]:
 
 
 def check_seed(seed: Any) -> None:
-    if not isinstance(seed, int) or not -(2**63) <= seed < 2**63:
+    is_integer = isinstance(seed, (int, np.integer)) and not isinstance(seed, bool)
+    if not is_integer or not -(2**63) <= seed < 2**63:
         raise ValueError(f"`seed` must be an integer of 64 bits. Received: `{seed=}`")
 
 

@@ -81,9 +81,11 @@ class Settings:
                 raise ValueError(
                     f"`{name}` must be a positive integer. Received: `{name}={value!r}`"
                 )
-        unknown = sorted(set(self.bases) - set(BASES))
-        if unknown:
-            raise ValueError(f"`bases` must be of {', '.join(BASES)}. Received: `{unknown[0]!r}`")
+        is_list = isinstance(self.bases, (list, tuple)) and self.bases
+        if not is_list or not set(self.bases) <= set(BASES):
+            raise ValueError(
+                f"`bases` must be a list of {', '.join(BASES)}. Received: `bases={self.bases!r}`"
+            )
 
     def runs(self, data: str | os.PathLike, model: str, **options: Any) -> list[Run]:
         """A run a seed."""

@@ -41,22 +41,24 @@ class Comparison:
 
     def to_text(self) -> str:
         width = max(len(method.label) for method in self.methods) + 2
-        header = f"{'AUC':>16}{'GAUC':>9}{'log loss':>10}{'gain':>10}{'p':>8}{'s':>7}"
+        header = f"{'AUC':>16}{'GAUC':>9}{'log loss':>10}{'gain':>10}{'p':>8}{'epoch':>7}{'s':>6}"
         lines = [self.title, f"{'':<{width}}{header}"]
         for line in map(self._line, self.methods):
             gain = p = ""
             if line["against"] is not None:
                 gain = f"{line['gain']:+.4f}"
                 p = "" if line["p"] is None else f"{line['p']:.3f}"
+            seconds = "" if line["seconds"] is None else f"{line['seconds']:.0f}"
             gauc = "" if line["gauc"] is None else f"{line['gauc']:.4f}"
             lines.append(
                 f"{line['label']:<{width}}{line['auc']:>7.4f} ± {line['auc_std']:.4f}"
-                f"{gauc:>9}{line['log_loss']:>10.4f}{gain:>10}{p:>8}{line['seconds']:>7.0f}"
+                f"{gauc:>9}{line['log_loss']:>10.4f}{gain:>10}{p:>8}"
+                f"{line['best_epoch']:>7.1f}{seconds:>6}"
             )
         seeds = len(self.methods[0].outcomes)
         lines.append(
             f"test rows, {seeds} seeds; gain: AUC over {self._baselines()}, p: paired t-test; "
-            "s: seconds of a training"
+            "epoch: the best one on the validation rows, s: seconds of a training"
         )
         return "\n".join(lines)
 
@@ -75,7 +77,8 @@ class Comparison:
             "gauc": None if None in gaucs else float(np.mean(gaucs)),
             "log_loss": float(method.values("log_loss").mean()),
             "calibration_ratio": float(method.values("calibration_ratio").mean()),
-            "seconds": float(np.median([outcome.seconds for outcome in method.outcomes])),
+            "best_epoch": float(np.mean([outcome.best_epoch for outcome in method.outcomes])),
+            "seconds": median_seconds(method.outcomes),
         }
         if method.against is not None:
             base = next(other for other in self.methods if other.label == method.against)
@@ -98,6 +101,12 @@ def paired(values: np.ndarray, base: np.ndarray) -> dict[str, float | None]:
         return {"gain": gain, "p": None}
     p = float(stats.ttest_rel(values, base).pvalue)
     return {"gain": gain, "p": None if math.isnan(p) else p}
+
+
+def median_seconds(outcomes: Sequence[Outcome]) -> float | None:
+    """Of a training, of those that were not interrupted."""
+    known = [outcome.seconds for outcome in outcomes if outcome.seconds is not None]
+    return float(np.median(known)) if known else None
 
 
 def deviation(values: np.ndarray) -> float:

@@ -1,5 +1,6 @@
 """Prepared data with a share of the training negatives."""
 
+import hashlib
 import os
 import pathlib
 
@@ -10,13 +11,16 @@ from ctr_keras.columns import Column, Columns, Ragged
 from ctr_keras.data.describe import raw_columns
 from ctr_keras.schema import Schema
 
+# Not one that the data was prepared with: the rows kept by a seed all lie below its ratio.
+_SEED = 20_231_209
+
 
 def down_sampled(source: str | os.PathLike, out: str | os.PathLike, ratio: float) -> pathlib.Path:
     """A folder with the same validation and test rows and a share of the training negatives.
 
     Args:
         source: Prepared folder.
-        out: Where to make `<ratio>/`; what is there with the same rows is kept.
+        out: Where to make `<digest of source>/<ratio>/`; what is there already is kept.
         ratio: Share of the negatives, in (0, 1]; 1 gives `source` itself.
 
     Returns:
@@ -26,15 +30,17 @@ def down_sampled(source: str | os.PathLike, out: str | os.PathLike, ratio: float
     if ratio == 1:
         return source
     manifest = data.Manifest.load(source / "train")
-    target = pathlib.Path(out) / manifest.digest[:16] / f"{ratio:g}"
+    schema = Schema.load(source)
+    target = pathlib.Path(out) / _digest(source, schema) / f"{ratio:g}"
     target.mkdir(parents=True, exist_ok=True)
-    Schema.load(source).save(target)
+    schema.save(target)
     for name in ("valid", "test"):
-        if not (target / name).exists():
-            (target / name).symlink_to((source / name).resolve(), target_is_directory=True)
+        # Made anew each time: the source may lie elsewhere by now.
+        (target / name).unlink(missing_ok=True)
+        (target / name).symlink_to((source / name).resolve(), target_is_directory=True)
     if not (target / "train" / "manifest.json").exists():
         rows = map(_decoded, raw_columns(source / "train", manifest))
-        kept = data.down_sample_negatives(manifest.schema, rows, ratio)
+        kept = data.down_sample_negatives(manifest.schema, rows, ratio, seed=_SEED)
         data.write(
             target / "train",
             manifest.schema,
@@ -43,6 +49,13 @@ def down_sampled(source: str | os.PathLike, out: str | os.PathLike, ratio: float
             negative_ratio=ratio * manifest.negative_ratio,
         )
     return target
+
+
+def _digest(source: pathlib.Path, schema: Schema) -> str:
+    """Of everything that the folder will hold."""
+    manifests = [data.Manifest.load(source / name) for name in ("train", "valid", "test")]
+    parts = [schema.fingerprint, *(f"{m.digest} {m.negative_ratio}" for m in manifests)]
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
 
 
 def _decoded(columns: Columns) -> Columns:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ctr_keras.experiments.comparison import Comparison, deviation
+from ctr_keras.experiments.comparison import Comparison, deviation, median_seconds
 from ctr_keras.experiments.relevance import BINS
 from ctr_keras.experiments.runs import Outcome
 
@@ -55,7 +55,8 @@ def weight_figure(comparison: Comparison, name: str, weights: Sequence[float]) -
 def cost_figure(comparison: Comparison, ratios: Sequence[float]) -> Figure:
     """AUC of a base and of it with the tasks by the share of negatives, and what each costs.
 
-    The methods alternate: the base and, after it, the base with the tasks, at each ratio.
+    All seeds share one sample of the negatives, so the spread is that of training alone. The
+    methods alternate: the base and, after it, the base with the tasks, at each ratio.
     """
     means, spreads = _means(comparison)
     outcomes = [method.outcomes for method in comparison.methods]
@@ -64,7 +65,7 @@ def cost_figure(comparison: Comparison, ratios: Sequence[float]) -> Figure:
             "label": method.label,
             "rows": found[0].rows,
             "bytes": found[0].train_bytes,
-            "minutes": float(np.median([outcome.seconds for outcome in found])) / 60,
+            "seconds": median_seconds(found),
         }
         for method, found in zip(comparison.methods, outcomes, strict=True)
     ]
@@ -72,7 +73,7 @@ def cost_figure(comparison: Comparison, ratios: Sequence[float]) -> Figure:
     lines = [comparison.to_text(), "", f"{'':<{width}}{'rows':>12}{'MB':>9}{'minutes':>9}"]
     lines += [
         f"{cost['label']:<{width}}{cost['rows']:>12,}{cost['bytes'] / 1e6:>9.1f}"
-        f"{cost['minutes']:>9.2f}"
+        f"{'' if cost['seconds'] is None else format(cost['seconds'] / 60, '.2f'):>9}"
         for cost in costs
     ]
 
@@ -93,6 +94,11 @@ def relevance_figure(title: str, outcomes: dict[str, list[Outcome]]) -> Figure:
     shares, content, lines = {}, {}, [title, f"{'':<16}{'clicked':>9}{'other':>9}{'gap':>9}"]
     for label, found in outcomes.items():
         relevances = [outcome.relevance for outcome in found if outcome.relevance is not None]
+        if not relevances:
+            raise ValueError(
+                "Figure 5 needs test rows with a history, clicked ones and others. "
+                f"Received: none of {label}"
+            )
         counts = np.sum([relevance["clicked_counts"] for relevance in relevances], axis=0)
         shares[label] = counts / counts.sum()
         clicked, other = (

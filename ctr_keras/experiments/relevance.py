@@ -23,7 +23,7 @@ def relevance(model: CTRModel, path: str | os.PathLike) -> dict[str, Any] | None
     Returns:
         `clicked` and `other`: the mean cosine of clicked and of other rows; `clicked_counts`,
         `other_counts`: a histogram of `BINS` even bins over [-1, 1]. `None` for a model without a
-        history.
+        history, or without rows of both kinds that have one.
     """
     if "history" not in model.tensors:
         return None
@@ -37,6 +37,8 @@ def relevance(model: CTRModel, path: str | os.PathLike) -> dict[str, Any] | None
         labels.append(y.numpy() == 1)
     kept = np.concatenate(rows)
     values, clicked = np.concatenate(cosines)[kept], np.concatenate(labels)[kept]
+    if clicked.all() or not clicked.any():
+        return None
     result: dict[str, Any] = {}
     for name, part in (("clicked", values[clicked]), ("other", values[~clicked])):
         result[name] = float(part.mean())

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import dataclasses
+import fcntl
 import functools
 import hashlib
 import json
@@ -18,6 +19,7 @@ from ctr_keras.experiments.relevance import relevance
 from ctr_keras.schema import Schema
 
 _RESULT_FILE = "result.json"
+_CODE = ("data", "layers", "losses", "models", "optimizers", "training")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,10 +48,12 @@ class Run:
 
     @property
     def key(self) -> str:
-        """What tells the run from others, whatever the path of its data."""
+        """What tells the run from others, whatever the path of its data: rows, settings, code."""
         config = dataclasses.asdict(self)
         folder = config.pop("data")
-        config["rows"] = [_digest(f"{folder}/{name}") for name in ("train", "valid", "test")]
+        manifests = [data.Manifest.load(f"{folder}/{name}") for name in ("train", "valid", "test")]
+        config["rows"] = [[manifest.digest, manifest.negative_ratio] for manifest in manifests]
+        config["code"] = _code_digest()
         config["schema"] = Schema.load(folder).fingerprint
         text = json.dumps(config, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -62,7 +66,9 @@ class Outcome:
     Attributes:
         evaluation: Metrics on the test rows, as `training.Evaluation` names them.
         epochs: Epochs that were trained.
-        seconds: Time of the training, its validation included.
+        best_epoch: The epoch whose model was evaluated, from 1.
+        seconds: Time of the training, its validation included, beside other jobs if there were
+            any; `None` where it went on after an interruption.
         rows: Training rows.
         train_bytes: Size of their files.
         relevance: `experiments.relevance.Relevance` of the trained model, as a dict, or `None`.
@@ -70,7 +76,8 @@ class Outcome:
 
     evaluation: dict[str, float]
     epochs: int
-    seconds: float
+    best_epoch: int
+    seconds: float | None
     rows: int
     train_bytes: int
     relevance: dict[str, Any] | None
@@ -127,10 +134,18 @@ def _train(run: Run, folder: str) -> Outcome:
     """In a worker process: train, evaluate, keep the outcome and drop the model."""
     import keras
 
+    keras.backend.clear_session()
+    pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
+    with open(pathlib.Path(folder) / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # Another reproduction may share the run.
+        return _kept(pathlib.Path(folder)) or _train_anew(run, pathlib.Path(folder))
+
+
+def _train_anew(run: Run, folder: pathlib.Path) -> Outcome:
     from ctr_keras import training
 
-    keras.backend.clear_session()
-    work = pathlib.Path(folder) / "training"
+    work = folder / "training"
+    is_resumed = work.exists()
     config = training.TrainingConfig(out=str(work), **dataclasses.asdict(run))
     started = time.perf_counter()
     trained = training.train(config, progress=False)
@@ -140,14 +155,15 @@ def _train(run: Run, folder: str) -> Outcome:
     outcome = Outcome(
         evaluation=training.evaluate(model, f"{run.data}/test").to_dict(),
         epochs=len(trained.history),
-        seconds=seconds,
+        best_epoch=trained.best_epoch + 1,
+        seconds=None if is_resumed else seconds,
         rows=manifest.rows,
         train_bytes=sum(shard.bytes for shard in manifest.shards),
         relevance=relevance(model, f"{run.data}/test"),
     )
     content = {"run": dataclasses.asdict(run), "outcome": dataclasses.asdict(outcome)}
     text = json.dumps(content, indent=1, sort_keys=True)
-    files.write_atomic(pathlib.Path(folder) / _RESULT_FILE, text.encode())
+    files.write_atomic(folder / _RESULT_FILE, text.encode())
     shutil.rmtree(work)
     return outcome
 
@@ -161,13 +177,17 @@ def _kept(folder: pathlib.Path) -> Outcome | None:
 
 
 def _describe(run: Run, outcome: Outcome) -> str:
+    seconds = "" if outcome.seconds is None else f", {outcome.seconds:.0f} s"
     options = {name: value for name, value in run.options.items() if name != "base_options"}
     return (
         f"{run.model} seed {run.seed}: AUC {outcome.evaluation['auc']:.4f}, "
-        f"{outcome.epochs} epochs, {outcome.seconds:.0f} s  {options}"
+        f"best epoch {outcome.best_epoch} of {outcome.epochs}{seconds}  {options}"
     )
 
 
 @functools.cache
-def _digest(folder: str) -> str:
-    return data.Manifest.load(folder).digest
+def _code_digest() -> str:
+    """Of the package's own source, so that results of other code are not taken for this one's."""
+    root = pathlib.Path(__file__).parents[1]
+    parts = (path.read_bytes() for name in _CODE for path in sorted((root / name).rglob("*.py")))
+    return hashlib.sha256(b"".join(parts)).hexdigest()[:16]

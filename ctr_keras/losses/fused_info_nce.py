@@ -1,5 +1,6 @@
 """InfoNCE with one exponential for both directions and a gradient written by hand (TensorFlow)."""
 
+import math
 from typing import Any
 
 import tensorflow as tf
@@ -20,14 +21,15 @@ def fused_row_losses(
 ) -> Any:
     """The losses of all rows, as `info_nce` defines them; those of no candidate mean nothing.
 
-    With `E_ij = exp((q_i . k_j - 1) / temperature)`, 0 where either is no candidate, the
+    With `E_ij = exp(q_i . k_j / temperature - c)`, 0 where either is no candidate, the
     denominators `r_i` of one direction are the sums of the rows of `E`, those of the other, `c_j`,
     the sums of its columns. With `g` the gradient to the losses over the temperature
 
         dL/dq_i = (g_i / r_i) (E K)_i + (E diag(g / c) K)_i - 2 g_i k_i
 
     and `dL/dK` likewise: `E` is read once for each, and no other matrix of its size is made. A
-    cosine is at most 1, so nothing needs to be shifted by a maximum.
+    cosine is at most 1, so `c = ceil(1 / temperature)` takes the place of a maximum; as a whole
+    number it passes through a product of reduced precision as it is.
 
     Args:
         queries: Unit vectors `(..., rows, width)`, float32.
@@ -47,8 +49,9 @@ def fused_row_losses(
 
     @tf.custom_gradient
     def losses(q, k):
-        own = (tf.reduce_sum(q * k, axis=-1) - 1) / temperature
-        e = tf.exp(_exponents(q, k, temperature, there))
+        shift = math.ceil(1 / temperature)
+        own = tf.reduce_sum(q * k, axis=-1) / temperature - shift
+        e = tf.exp(_exponents(q / temperature, k, shift, there))
         row_e = _without_equal(e, key_ids)
         row_sum = of_rows.denominators(row_e, own)
         value = tf.math.log(row_sum) - own
@@ -90,9 +93,9 @@ class _Direction:
         self.ids, self.there, self.axis = ids, there, axis
 
     def denominators(self, e, own):
-        total = tf.reduce_sum(e, axis=self.axis)
-        if self.ids is not None:
-            total += tf.exp(own)  # It went with the pairs of equal ids.
+        total = tf.reduce_sum(e, axis=self.axis) + tf.exp(own)
+        if self.ids is None:  # Otherwise it went with the pairs of equal ids.
+            total -= tf.linalg.diag_part(e)
         # A row that is no candidate still has a finite logarithm.
         return total if self.there is None else tf.where(self.there > 0, total, 1)
 
@@ -100,11 +103,11 @@ class _Direction:
         return 0.0 if self.ids is None else factor * tf.exp(own)
 
 
-def _exponents(q, k, temperature, there):
-    """`(q . k - 1) / temperature`, far below 0 where either is no candidate, in one product."""
+def _exponents(q, k, shift, there):
+    """`q . k - shift`, far below 0 where either is no candidate, in one product."""
     ones = tf.ones_like(q[..., :1])
     absent = tf.zeros_like(ones) if there is None else (1 - there)[..., None] * _ABSENT
-    left = tf.concat([q / temperature, absent - 1 / temperature, ones], axis=-1)
+    left = tf.concat([q, absent - shift, ones], axis=-1)
     return tf.matmul(left, tf.concat([k, ones, absent], axis=-1), transpose_b=True)
 
 

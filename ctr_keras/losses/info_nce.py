@@ -122,7 +122,8 @@ class InfoNCE(keras.losses.Loss):
 
 def _row_losses(queries, keys, temperature, candidate_mask, query_ids, key_ids, symmetric):
     """Losses `(..., rows)` of all rows, float32."""
-    queries, keys = _unit(queries), _unit(keys)
+    queries, keys = unit_vectors(queries), unit_vectors(keys)
+    query_ids, key_ids = _as_tensor(query_ids), _as_tensor(key_ids)
     if len(queries.shape) < 2 or len(queries.shape) != len(keys.shape):
         raise ValueError(
             "`queries` and `keys` must have one shape (..., rows, width). Received: "
@@ -143,6 +144,10 @@ def _row_losses(queries, keys, temperature, candidate_mask, query_ids, key_ids, 
     return losses
 
 
+def _as_tensor(ids):
+    return None if ids is None else ops.convert_to_tensor(ids)
+
+
 def _is_fused(temperature):
     """A temperature that is learned needs the gradient that the fused form leaves out."""
     if keras.backend.backend() != "tensorflow":
@@ -154,7 +159,6 @@ def _log_sum(logits, candidate_mask, ids):
     """Logarithm of the denominator: `(..., rows)`."""
     keep = None
     if ids is not None:
-        ids = ops.convert_to_tensor(ids)
         other = ops.not_equal(ids[..., :, None], ids[..., None, :])
         keep = ops.logical_or(other, ops.eye(ops.shape(logits)[-1], dtype="bool"))
     if candidate_mask is not None:
@@ -165,10 +169,12 @@ def _log_sum(logits, candidate_mask, ids):
     return ops.logsumexp(logits, axis=-1)
 
 
-def _unit(x):
-    """Rows of length one; zeros stay zeros and have no gradient."""
+def unit_vectors(x):
+    """Rows of length one, float32; (almost) zero ones become zeros and have no gradient."""
     x = ops.cast(x, "float32")
-    return x * ops.rsqrt(ops.maximum(ops.sum(x * x, axis=-1, keepdims=True), 1e-12))
+    square = ops.sum(x * x, axis=-1, keepdims=True)
+    is_zero = square < 1e-12
+    return ops.where(is_zero, 0.0, x * ops.rsqrt(ops.where(is_zero, 1.0, square)))
 
 
 def _mask(losses, mask, name):

@@ -62,6 +62,12 @@ class CTRModel(keras.Model):
         name: str | None = None,
         trainable: bool = True,
     ):
+        for loss, weight in (auxiliary_weights or {}).items():
+            if not weight >= 0:
+                raise ValueError(
+                    f"The weight of an auxiliary loss must not be negative. Received: "
+                    f"`{loss}={weight}`"
+                )
         # Under mixed precision the sigmoid still works in float32.
         activation = keras.layers.Activation("sigmoid", dtype="float32", name="probability")
         recalibration, click_logit = recalibrated(logit)
@@ -102,7 +108,8 @@ class CTRModel(keras.Model):
             x: The batch's features.
             y: Labels `(batch,)`.
             tensors: The named tensors of the training graph.
-            sample_weight: Weights `(batch,)` or `None`.
+            sample_weight: Weights `(batch,)` of the click loss, or `None`. A task that does not
+                look at the clicks takes all rows alike.
         """
         return {}
 

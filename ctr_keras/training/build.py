@@ -51,9 +51,12 @@ def _wraps_another(cls: type) -> bool:
 
 
 def _new(name: str, cls: type, first: Any, options: dict[str, Any]) -> models.CTRModel:
-    try:
-        return cls(first, **options)
-    except TypeError as error:
+    # A model passes what it does not know itself to `CTRModel`.
+    known = {*list(inspect.signature(cls).parameters)[1:], "name", "trainable"} - {"kwargs"}
+    unknown = sorted(set(options) - known)
+    if unknown:
         raise ValueError(
-            f"{name} does not take these options: {error}. Received: `options={options}`"
-        ) from error
+            f"{name} does not take the option {unknown[0]!r}, but {', '.join(sorted(known))}. "
+            f"Received: `options={options}`"
+        )
+    return cls(first, **options)

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -87,7 +88,7 @@ def test_key_depends_on_what_a_run_depends_on(prepared, tmp_path, small_schema):
 
 def outcome(auc, seconds=1.0):
     evaluation = {"auc": auc, "gauc": auc, "log_loss": 1 - auc, "calibration_ratio": 1.0}
-    return Outcome(evaluation, 1, seconds, 10, 100, None)
+    return Outcome(evaluation, 1, 1, seconds, 10, 100, None)
 
 
 def test_comparison():
@@ -150,6 +151,33 @@ def test_down_sampled_copy(prepared, tmp_path):
     assert down_sampled(prepared, tmp_path, 0.25) == folder
 
 
+def test_down_sampling_twice_multiplies(prepared, tmp_path, small_schema):
+    small_schema.save(tmp_path / "half")
+    for name, rows in (("train", 4000), ("valid", 50), ("test", 50)):
+        ratio = 0.5 if name == "train" else 1.0
+        kept = ck.data.down_sample_negatives(small_schema, make_rows(rows), ratio)
+        ck.data.write(tmp_path / "half" / name, small_schema, kept, negative_ratio=ratio)
+    folder = down_sampled(tmp_path / "half", tmp_path, 0.2)
+    assert ck.data.Manifest.load(folder / "train").negative_ratio == pytest.approx(0.1)
+    negatives = sum(float((1 - y).numpy().sum()) for _, y in ck.data.read(folder / "train"))
+    every = float((1 - make_rows(4000)["label"]).sum())
+    assert negatives / every == pytest.approx(0.1, abs=0.025)
+
+
+def test_down_sampled_copy_follows_its_source(prepared, tmp_path, small_schema):
+    first = down_sampled(prepared, tmp_path, 0.25)
+    other = tmp_path / "other"
+    small_schema.save(other)
+    shutil.copytree(prepared / "train", other / "train")
+    for name in ("valid", "test"):
+        ck.data.write(other / name, small_schema, make_rows(77, 5))
+    second = down_sampled(other, tmp_path, 0.25)
+    assert second != first and ck.data.Manifest.load(second / "test").rows == 77
+    moved = other.rename(tmp_path / "moved")
+    assert down_sampled(moved, tmp_path, 0.25) == second
+    assert ck.data.Manifest.load(second / "test").rows == 77
+
+
 def test_bad_arguments(prepared, tmp_path):
     reproduction = at4ctr.Reproduction(prepared, tmp_path, TINY)
     with pytest.raises(ValueError, match="`table=7`"):
@@ -158,13 +186,16 @@ def test_bad_arguments(prepared, tmp_path):
         reproduction.figure(1)
     with pytest.raises(ValueError, match="`seed`"):
         at4ctr.Settings.of({"seed": 3})
+    for bases in ("DIN", [], ["AT4CTR"]):
+        with pytest.raises(ValueError, match="`bases` must be a list of FM"):
+            at4ctr.Settings.of({"bases": bases})
     with pytest.raises(ValueError, match="`seeds=0`"):
         at4ctr.Settings.of({"seeds": 0})
     for model, options, match in (
         ("AT4CTR", {"base": "Nothing"}, "model='Nothing'"),
         ("AT4CTR", {"base_options": 3}, "base_options=3"),
-        ("DIN", {"base": "FM"}, "DIN does not take these options"),
-        ("AT4CTR", {"weight": 1}, "AT4CTR does not take these options"),
+        ("DIN", {"base": "FM"}, "DIN does not take the option 'base'"),
+        ("AT4CTR", {"weight": 1}, "AT4CTR does not take the option 'weight'"),
     ):
         with pytest.raises(ValueError, match=match):
             build_model(model, ck.Schema.load(prepared), options)

@@ -102,10 +102,12 @@ def test_gradient_stays_out_of_what_is_masked_and_is_finite():
     with tf.GradientTape() as tape:
         tape.watch([q, k])
         loss = info_nce(q, k, 0.1, candidate_mask=there, symmetric=True)
-    for gradient in tape.gradient(loss, [q, k]):
+    gradients = tape.gradient(loss, [q, k])
+    for gradient in gradients:
         assert np.isfinite(gradient).all()
         assert np.abs(gradient[4]).max() == 0
         assert (np.abs(gradient).max(axis=1)[[1, 2, 3, 5]] > 0).all()
+    assert np.abs(gradients[0][0]).max() == 0  # a zero vector has no direction to turn
 
 
 def test_half_precision_is_computed_in_float32():

@@ -220,6 +220,29 @@ def test_weights_of_zero_leave_a_task_out(small_schema, batch):
     assert set(plain.fit(*batch, verbose=0).history) == {"loss", "auc"}
 
 
+def test_a_task_is_not_added_twice(small_schema):
+    with pytest.raises(ValueError, match="has the auxiliary losses .*'uim_loss'"):
+        ck.models.AT4CTR(at4ctr(small_schema))
+    once = MODELS["CL4CTR"](small_schema)
+    with pytest.raises(ValueError, match="contrastive_loss"):
+        ck.models.CL4CTR(once)
+    assert set(ck.models.AT4CTR(once).auxiliary_weights) == LOSSES["AT4CTR"] | LOSSES["CL4CTR"]
+
+
+@pytest.mark.parametrize("name, weight", [("DMR", "match_weight"), ("DeepMCP", "matching_weight"),
+                                          ("DeepMCP", "correlation_weight")])  # fmt: skip
+def test_negative_weights_are_refused(name, weight, small_schema):
+    with pytest.raises(ValueError, match="must not be negative.*_loss=-1"):
+        getattr(ck.models, name)(small_schema, embedding_dim=4, units=(8,), **{weight: -1})
+
+
+def test_user_key(small_schema, batch):
+    x, y = batch
+    model = at4ctr(small_schema, nip_weight=0, user_key="user_id")
+    assert model._ids(x)["user"] is not x["group"]
+    np.testing.assert_array_equal(model._ids(x)["user"], x["user_id"])
+
+
 def test_losses_of_the_base_stay(small_schema, batch, tmp_path):
     base = ck.models.DIEN(small_schema, embedding_dim=4, units=(8,))
     model = ck.models.AT4CTR(base)
@@ -342,8 +365,7 @@ def test_skip_gram_loss_by_hand():
     rng = np.random.default_rng(0)
     items = rng.normal(size=(3, 5, 4)).astype("float32")
     mask = np.arange(5) < np.array([[5], [3], [1]])
-    drawn = np.array(_drawn(items, mask, seed=3))
-    assert all(any(np.array_equal(d, i) for i in items[mask]) for d in drawn)
+    drawn = [(rng.normal(size=(3, 5, 4)).astype("float32"), mask) for _ in range(2)]
     total = count = 0
     for row, length in enumerate((5, 3, 1)):
         for t in range(length):
@@ -352,19 +374,23 @@ def test_skip_gram_loss_by_hand():
                 continue
             count += 1
             total += sum(np.log1p(np.exp(-items[row, t] @ items[row, s])) for s in context)
-            total += sum(np.log1p(np.exp(items[row, t] @ other)) for other in drawn)
-    generator = keras.random.SeedGenerator(3)
-    got = skip_gram_loss(items, mask, window=2, negatives=6, generator=generator)
+            total += sum(np.log1p(np.exp(items[row, t] @ other[row, t])) for other, _ in drawn)
+    got = skip_gram_loss(items, mask, window=2, negatives=drawn)
     assert float(got) == pytest.approx(total / count, rel=1e-4)
-    nothing = skip_gram_loss(items, np.zeros_like(mask), 2, 6, generator)
-    assert float(nothing) == 0
+    assert float(skip_gram_loss(items, np.zeros_like(mask), 2, drawn)) == 0
 
 
-def _drawn(items, mask, seed):
-    from ctr_keras.models.auxiliary.deep_mcp import draw_items
-
-    generator = keras.random.SeedGenerator(seed)
-    return draw_items(ops.convert_to_tensor(items), ops.cast(mask, "float32"), 6, generator)
+def test_negatives_are_of_other_rows(small_schema, batch):
+    x, y = batch
+    model = ck.models.DeepMCP(small_schema, embedding_dim=4, units=(8,), matching_weight=0)
+    losses, _ = losses_of(model, x, y)
+    again, _ = losses_of(model, x, y)
+    assert losses != again  # drawn anew
+    one = {name: value[:1] for name, value in x.items()}
+    alone, tensors = losses_of(model, one, y[:1])
+    past = np.array(model.past_item_tower(tensors["history"]))
+    expected = float(skip_gram_loss(past, tensors["history_mask"], 2, []))
+    assert alone["correlation_loss"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_matching_loss_by_hand(small_schema, batch):

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 import ctr_keras as ck
-from ctr_keras.models.ranking.other_items import OtherItems
+from ctr_keras.models.other_items import OtherItems
 from tests.layers.test_augru import recurrence
 from tests.layers.test_interest_extractor import auxiliary_loss
 from tests.models.conformance import run_model_conformance

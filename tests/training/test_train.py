@@ -157,7 +157,7 @@ def test_changed_vocabulary_is_refused(prepared, small_schema, tmp_path):
     ("kwargs", "message"),
     [
         ({"model": "Dinn"}, "one of .*DIN.*model='Dinn'"),
-        ({"options": {"width": 3}}, "does not take these options.*width"),
+        ({"options": {"width": 3}}, "does not take the option 'width'"),
         ({"epochs": 0}, "epochs=0"),
         ({"data": "nowhere"}, "No schema there"),
         ({"negative_ratio": 0}, r"in \(0, 1\].*negative_ratio=0"),

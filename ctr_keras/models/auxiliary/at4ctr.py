@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from ctr_keras.api_export import export
-from ctr_keras.models.auxiliary.base_model import BaseTensors
+from ctr_keras.models.auxiliary.base_model import BaseTensors, check_losses_apart
 from ctr_keras.models.auxiliary.next_item_prediction import NextItemPrediction
 from ctr_keras.models.auxiliary.user_item_match import UserItemMatch
 from ctr_keras.models.ctr_model import CTRModel
@@ -38,6 +38,8 @@ class AT4CTR(CTRModel):
             square of it. By default all, as in the paper.
         keep_repeats: Whether rows of the same item (user) stay negatives of a click's user (item),
             as in the paper. By default they are left out, being matches in truth.
+        user_key: Feature that tells users apart; by default the first one of role `group`, else the
+            user's id.
         schema: `ck.Schema` of a base that is not of this package.
         tensors: Which layers' outputs a base that is not of this package is made of: a dict from
             `"logit"`, `"user"`, `"item"`, `"history"`, `"history_mask"` to names of layers. `logit`
@@ -69,6 +71,7 @@ class AT4CTR(CTRModel):
         num_heads: int = 1,
         rows: int | None = None,
         keep_repeats: bool = False,
+        user_key: str | None = None,
         schema: Schema | None = None,
         tensors: dict[str, str] | None = None,
         **kwargs: Any,
@@ -81,6 +84,7 @@ class AT4CTR(CTRModel):
         has_history = "history" in parts.tensors
         weights = {"uim_loss": uim_weight, "nip_loss": nip_weight if has_history else 0}
         weights = {name: weight for name, weight in weights.items() if weight}
+        check_losses_apart(base, weights)
         super().__init__(
             parts.schema,
             base.input,
@@ -98,6 +102,7 @@ class AT4CTR(CTRModel):
         self.num_heads = num_heads
         self.rows = rows
         self.keep_repeats = keep_repeats
+        self.user_key = user_key
         self.base_tensors = None if tensors is None else dict(tensors)
         shapes = {name: tensor.shape for name, tensor in parts.tensors.items()}
         if "uim_loss" in weights:
@@ -137,11 +142,12 @@ class AT4CTR(CTRModel):
         """What tells users, items and past items apart, of the rows in use."""
         item = self.schema.key("item")
         groups = [feature.name for feature in self.schema.by_role("group")]
-        histories = [f.name for f in self.schema.by_role("history") if f.shares == item]
+        histories = self.schema.by_role("history")
+        past = [f.name for f in histories if item is not None and f.shares == item]
         names = {
-            "user": next(iter(groups), self.schema.key("user")),
+            "user": self.user_key or next(iter(groups), self.schema.key("user")),
             "item": item,
-            "history": next(iter(histories), None),
+            "history": next(iter(past), None),
         }
         missing = sorted({name for name in names.values() if name is not None} - set(x))
         if missing:
@@ -167,6 +173,7 @@ class AT4CTR(CTRModel):
             "num_heads": self.num_heads,
             "rows": self.rows,
             "keep_repeats": self.keep_repeats,
+            "user_key": self.user_key,
             "tensors": self.base_tensors,
         }
 

@@ -1,6 +1,7 @@
 """What an auxiliary task needs to know of the model it is added to."""
 
 import dataclasses
+from collections.abc import Iterable
 
 import keras
 from keras import KerasTensor
@@ -40,6 +41,15 @@ class BaseTensors:
             found = cls(*_of_functional(base, schema, names), {})
         _check(base, found.tensors)
         return found
+
+
+def check_losses_apart(base: keras.Model, names: Iterable[str]) -> None:
+    """Refuse a base that has an auxiliary loss of one of these names already."""
+    taken = sorted(set(getattr(base, "auxiliary_weights", {})) & set(names))
+    if taken:
+        raise ValueError(
+            f"The base has the auxiliary losses {taken} already. Received: `base={base.name!r}`"
+        )
 
 
 def _of_functional(base, schema, names) -> tuple[Schema, dict[str, KerasTensor]]:

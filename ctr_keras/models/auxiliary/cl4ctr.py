@@ -3,11 +3,15 @@
 from typing import Any
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from ctr_keras.api_export import export
+from ctr_keras.losses.info_nce import unit_vectors
+from ctr_keras.models.auxiliary.base_model import check_losses_apart
 from ctr_keras.models.auxiliary.field_encoder import FieldEncoder
 from ctr_keras.models.ctr_model import CTRModel
+from ctr_keras.models.saved_seed import SavedSeed
 
 MASKS = ("random", "feature", "dimension")
 
@@ -75,6 +79,7 @@ class CL4CTR(CTRModel):
             "alignment_loss": alignment_weight,
             "uniformity_loss": alignment_weight,
         }
+        check_losses_apart(base, weights)
         super().__init__(
             base.schema,
             base.input,
@@ -93,7 +98,7 @@ class CL4CTR(CTRModel):
         if contrastive_weight:
             self.encoder = FieldEncoder(num_layers, name="encoder")
             self.encoder.build(fields.shape)
-            self.generator = keras.random.SeedGenerator(seed)
+            self.random = SavedSeed(seed, name="random")
 
     def auxiliary_losses(self, x, y, tensors, sample_weight):
         losses = self.base.auxiliary_losses(x, y, tensors, sample_weight)
@@ -108,13 +113,14 @@ class CL4CTR(CTRModel):
         return losses
 
     def _view(self, fields):
-        rows, number, dim = ops.shape(fields)
+        rows, number, dim = tf.unstack(tf.shape(fields))
         shapes = {
             "random": (rows, number, dim),
             "feature": (rows, number, 1),
             "dimension": (rows, 1, dim),
         }
-        keep = keras.random.uniform(shapes[self.mask], seed=self.generator) >= self.mask_rate
+        drawn = tf.random.stateless_uniform(shapes[self.mask], self.random.next())
+        keep = drawn >= self.mask_rate
         return ops.where(keep, fields, 0.0)
 
     def get_config(self) -> dict[str, Any]:
@@ -152,8 +158,7 @@ def uniformity_loss(fields):
 
     The mean cosine of two fields is the product of their mean unit vectors.
     """
-    norm = ops.sqrt(ops.maximum(ops.sum(ops.square(fields), axis=-1, keepdims=True), 1e-12))
-    means = ops.mean(fields / norm, axis=0)
+    means = ops.mean(unit_vectors(fields), axis=0)
     number = means.shape[0]
     total = ops.sum(ops.square(ops.sum(means, axis=0))) - ops.sum(ops.square(means))
     return total / (number * (number - 1))

@@ -18,6 +18,7 @@ from ctr_keras.models.features import (
     model_inputs,
     scaled,
 )
+from ctr_keras.models.other_items import OtherItems
 from ctr_keras.schema import Schema
 
 
@@ -30,7 +31,7 @@ class DeepMCP(CTRModel):
                       log loss against the click
         correlation:  m_t = tanh tower of the t-th past item;
                       -log sigmoid(m_t . m_s) - sum_q log sigmoid(-m_t . m_q)
-                      for s within the window of t, and Q items q of other histories in the batch
+                      for s within the window of t, and Q items q, each of another row's history
         loss        = ctr_loss + matching_weight * matching_loss
                       + correlation_weight * correlation_loss
 
@@ -45,7 +46,7 @@ class DeepMCP(CTRModel):
         matching_weight: Weight of the matching loss; 0 leaves it out.
         correlation_weight: Weight of the correlation loss; 0 leaves it out.
         window: How many positions before and after an item are its context.
-        negatives: Negatives for each past item.
+        negatives: Negatives for each past item, drawn from the other rows of the batch.
         activation: Activation of the prediction's layers.
         dropout: Share of the prediction's hidden outputs dropped in training.
         l2: Weight of the squared norm of the table rows that a batch touches.
@@ -121,19 +122,20 @@ class DeepMCP(CTRModel):
             self.item_tower = _tower(tower_units, "item_tower", sides["item_side"])
         if correlation_weight:
             self.past_item_tower = _tower(tower_units, "past_item_tower", history.items)
-            self.generator = keras.random.SeedGenerator(seed)
+            self.other_items = OtherItems(seed, name="other_items")
 
     def auxiliary_losses(self, x, y, tensors, sample_weight):
         losses = {}
         if self.matching_weight:
             user, item = tensors["user_side"], tensors["item_side"]
             score = ops.sum(self.user_tower(user) * self.item_tower(item), axis=-1)
-            losses["matching_loss"] = ops.mean(_log_loss(score, ops.reshape(y, (-1,))))
+            loss = _log_loss(score, ops.reshape(y, (-1,)))
+            weight = ops.ones_like(loss) if sample_weight is None else sample_weight
+            losses["matching_loss"] = ops.sum(loss * weight) / ops.maximum(ops.sum(weight), 1e-7)
         if self.correlation_weight:
-            past = self.past_item_tower(tensors["history"])
-            losses["correlation_loss"] = skip_gram_loss(
-                past, tensors["history_mask"], self.window, self.negatives, self.generator
-            )
+            past, mask = self.past_item_tower(tensors["history"]), tensors["history_mask"]
+            drawn = [self.other_items(past, mask) for _ in range(self.negatives)]
+            losses["correlation_loss"] = skip_gram_loss(past, mask, self.window, drawn)
         return losses
 
     def get_config(self) -> dict[str, Any]:
@@ -153,39 +155,30 @@ class DeepMCP(CTRModel):
         }
 
 
-def skip_gram_loss(items, mask, window: int, negatives: int, generator):
+def skip_gram_loss(items, mask, window: int, negatives: list):
     """Mean over the unpadded items with a context of the loss of one item.
 
     Args:
         items: Vectors of the past items `(batch, length, width)`.
         mask: Where there is one: bool `(batch, length)`.
         window: How many positions before and after an item are its context.
-        negatives: Items drawn from all histories of the batch, for each item.
-        generator: `keras.random.SeedGenerator` of the draw.
+        negatives: Pairs of vectors like `items` and of bool `(batch, length)`, where there is one.
 
     Returns:
         Scalar: per item the sum over its context and its negatives, as in the paper's equation 8.
     """
     items, mask = ops.cast(items, "float32"), ops.cast(mask, "float32")
     length = items.shape[1]
-    near = np.abs(np.subtract.outer(np.arange(length), np.arange(length)))
-    context = ops.convert_to_tensor(((near > 0) & (near <= window)).astype("float32"))
+    distance = np.abs(np.subtract.outer(np.arange(length), np.arange(length)))
+    context = ops.convert_to_tensor(((distance > 0) & (distance <= window)).astype("float32"))
     context = context * mask[:, :, None] * mask[:, None, :]
     scores = ops.matmul(items, ops.swapaxes(items, 1, 2))
-    positive = ops.sum(context * ops.softplus(-scores), axis=-1)
+    losses = ops.sum(context * ops.softplus(-scores), axis=-1)
+    for others, found in negatives:
+        against = ops.sum(items * ops.cast(others, "float32"), axis=-1)
+        losses = losses + ops.softplus(against) * ops.cast(found, "float32")
     has_context = ops.cast(ops.sum(context, axis=-1) > 0, "float32")
-    drawn = draw_items(items, mask, negatives, generator)
-    against = ops.sum(ops.softplus(ops.matmul(items, ops.transpose(drawn))), axis=-1)
-    losses = (positive + against) * has_context
-    return ops.sum(losses) / ops.maximum(ops.sum(has_context), 1)
-
-
-def draw_items(items, mask, count: int, generator):
-    """`count` vectors `(count, width)` drawn evenly from the unmasked items of the batch."""
-    flat = ops.reshape(items, (-1, items.shape[-1]))
-    log_share = ops.where(ops.reshape(mask, (1, -1)) > 0, 0.0, -1e9)
-    drawn = keras.random.categorical(log_share, count, seed=generator)[0]
-    return ops.take(flat, drawn, axis=0)
+    return ops.sum(losses * has_context) / ops.maximum(ops.sum(has_context), 1)
 
 
 def _log_loss(logits, labels):

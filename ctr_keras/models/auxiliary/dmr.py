@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from ctr_keras.api_export import export
@@ -18,6 +19,7 @@ from ctr_keras.models.features import (
     model_inputs,
     scaled,
 )
+from ctr_keras.models.saved_seed import SavedSeed
 from ctr_keras.schema import RESERVED_IDS, Schema
 
 
@@ -90,7 +92,7 @@ class DMR(CTRModel):
         to_user = keras.Sequential(
             [keras.layers.Dense(embedding_dim), keras.layers.PReLU()], name="user_vector"
         )
-        outputs = FeatureEmbedding({item_id: size}, embedding_dim, name="output_embedding")
+        outputs = FeatureEmbedding({item_id: size}, embedding_dim, l2=l2, name="output_embedding")
         target_out = outputs({item_id: inputs[item_id]})[item_id]
         relevance = ops.sum(to_user(pooled) * target_out, axis=-1, keepdims=True)
 
@@ -121,7 +123,7 @@ class DMR(CTRModel):
         self.seed = seed
         self.num_items = size
         if match_weight:
-            self.generator = keras.random.SeedGenerator(seed)
+            self.random = SavedSeed(seed, name="random")
 
     def auxiliary_losses(self, x, y, tensors, sample_weight):
         if not self.match_weight:
@@ -152,8 +154,8 @@ class DMR(CTRModel):
     def _draw(self):
         if self.num_items - RESERVED_IDS <= self.negatives:
             return ops.arange(RESERVED_IDS, self.num_items, dtype="int32")
-        return keras.random.randint(
-            (self.negatives,), RESERVED_IDS, self.num_items, dtype="int32", seed=self.generator
+        return tf.random.stateless_uniform(
+            (self.negatives,), self.random.next(), RESERVED_IDS, self.num_items, dtype=tf.int32
         )
 
     def get_config(self) -> dict[str, Any]:

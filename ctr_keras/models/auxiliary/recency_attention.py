@@ -38,6 +38,7 @@ class RecencyAttention(keras.layers.Layer):
     def __init__(self, units: int, **kwargs: Any):
         super().__init__(**kwargs)
         self.units = units
+        self.supports_masking = True
         dtype = self.dtype_policy
         self.of_item = keras.layers.Dense(units, dtype=dtype, name="of_item")
         self.of_target = keras.layers.Dense(units, use_bias=False, dtype=dtype, name="of_target")
@@ -64,6 +65,9 @@ class RecencyAttention(keras.layers.Layer):
         exponent = ops.cast(ops.where(mask, scores, -1e4), "float32")
         weights = ops.where(mask, ops.cast(ops.softmax(exponent, axis=-1), scores.dtype), 0)
         return ops.squeeze(ops.matmul(weights[:, None, :], items), axis=1), scores
+
+    def compute_mask(self, *args, **kwargs):
+        return None, None  # The masked axis is gone from one, the other is zero there.
 
     def compute_output_spec(self, items, mask, target=None):
         return (

@@ -17,7 +17,7 @@ from ctr_keras.models.features import (
     model_inputs,
     scaled,
 )
-from ctr_keras.models.ranking.other_items import OtherItems
+from ctr_keras.models.other_items import OtherItems
 from ctr_keras.schema import Schema
 
 

@@ -6,14 +6,14 @@ import keras
 import tensorflow as tf
 
 from ctr_keras.layers.unpadded import index_unpadded, put_unpadded
+from ctr_keras.models.saved_seed import SavedSeed
 
 
 class OtherItems(keras.layers.Layer):
     """Draws for each position of a history an item of another row of the batch.
 
     Every unpadded item of the other rows is equally likely, so the more often an item occurs, the
-    more often it is drawn. The draw depends on a seed and a counter that are saved with the
-    weights: a training that goes on from a file draws what an uninterrupted one would.
+    more often it is drawn.
 
     Args:
         seed: Optional integer; by default it follows `keras.utils.set_random_seed`.
@@ -31,16 +31,7 @@ class OtherItems(keras.layers.Layer):
     def __init__(self, seed: int | None = None, **kwargs: Any):
         super().__init__(**kwargs)
         self.seed = seed
-
-    def build(self, items_shape, mask_shape=None):
-        start = keras.random.SeedGenerator(self.seed).state[0]
-        self.draws = self.add_weight(
-            name="draws",
-            shape=(2,),
-            dtype="int64",
-            initializer=lambda shape, dtype: tf.cast(tf.stack([start, 0]), dtype),
-            trainable=False,
-        )
+        self.random = SavedSeed(seed, name="random")
 
     def call(self, items: Any, mask: Any) -> Any:
         batch, length = tf.unstack(tf.shape(mask))
@@ -58,8 +49,7 @@ class OtherItems(keras.layers.Layer):
 
     def _draw(self, bounds):
         """For each of `bounds` an integer from 0 up to it, exclusive; 0 where it is 0."""
-        uniform = tf.random.stateless_uniform(tf.shape(bounds), tf.convert_to_tensor(self.draws))
-        self.draws.assign_add([0, 1])
+        uniform = tf.random.stateless_uniform(tf.shape(bounds), self.random.next())
         drawn = tf.cast(uniform * tf.cast(bounds, tf.float32), tf.int32)
         return tf.minimum(drawn, tf.maximum(bounds - 1, 0))
 
