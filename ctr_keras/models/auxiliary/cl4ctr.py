@@ -48,7 +48,7 @@ class CL4CTR(CTRModel):
     >>> model.compile(ck.optimizers.LazyAdam(1e-3))
 
     Reference:
-        [Wang et al., 2023: CL4CTR](https://arxiv.org/abs/2212.00522), equations 5 to 14
+        [Wang et al., 2023: CL4CTR](https://arxiv.org/abs/2212.00522)
     """
 
     def __init__(

@@ -60,7 +60,7 @@ class DeepMCP(CTRModel):
 
     Reference:
         [Ouyang et al., 2019: Representation Learning-Assisted Click-Through Rate
-        Prediction](https://arxiv.org/abs/1906.04365), equations 1 to 9
+        Prediction](https://arxiv.org/abs/1906.04365)
     """
 
     def __init__(
@@ -165,7 +165,7 @@ def skip_gram_loss(items, mask, window: int, negatives: list):
         negatives: Pairs of vectors like `items` and of bool `(batch, length)`, where there is one.
 
     Returns:
-        Scalar: per item the sum over its context and its negatives, as in the paper's equation 8.
+        Scalar: per item the sum over its context and its negatives.
     """
     items, mask = ops.cast(items, "float32"), ops.cast(mask, "float32")
     length = items.shape[1]

@@ -57,8 +57,7 @@ class DMR(CTRModel):
     >>> model.compile(ck.optimizers.LazyAdam(1e-3))
 
     Reference:
-        [Lyu et al., 2020: Deep Match to Rank Model](https://doi.org/10.1609/aaai.v34i01.5346),
-        equations 2 to 12
+        [Lyu et al., 2020: Deep Match to Rank Model](https://doi.org/10.1609/aaai.v34i01.5346)
     """
 
     def __init__(

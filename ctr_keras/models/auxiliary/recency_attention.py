@@ -31,8 +31,7 @@ class RecencyAttention(keras.layers.Layer):
 
     Reference:
 
-    - [Lyu et al., 2020: Deep Match to Rank Model](https://doi.org/10.1609/aaai.v34i01.5346),
-      equations 2, 3 and 9
+    - [Lyu et al., 2020: Deep Match to Rank Model](https://doi.org/10.1609/aaai.v34i01.5346)
     """
 
     def __init__(self, units: int, **kwargs: Any):
