@@ -102,14 +102,6 @@ def test_without_items_of_other_rows_there_is_no_auxiliary_loss(rows):
     assert all(np.isfinite(w).all() for w in model.get_weights())
 
 
-def test_at4ctr_keeps_the_auxiliary_loss(small_schema, small_data):
-    model = ck.models.AT4CTR(small(small_schema))
-    model.compile()
-    logs = model.fit(ck.data.read(small_data, small_schema, 100), verbose=0, shuffle=False).history
-    assert {"interest_loss", "uim_loss", "nip_loss"} <= set(logs)
-    assert model.base.negatives.draws.numpy()[1] == 6
-
-
 def test_other_items_come_from_other_rows_evenly():
     mask = np.arange(4) < np.array([[3], [0], [4], [1]])
     ids = np.arange(1, 17, dtype="float32").reshape(4, 4, 1) * mask[:, :, None]
