@@ -46,7 +46,7 @@ class Run:
     patience: int | None = 1
     seed: int = 1
 
-    @property
+    @functools.cached_property
     def key(self) -> str:
         """What tells the run from others, whatever the path of its data: rows, settings, code."""
         config = dataclasses.asdict(self)

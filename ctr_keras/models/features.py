@@ -34,7 +34,7 @@ class Fields:
         """A feature as one vector `(batch, dim)`: sequences by the mean of their values."""
         if name in self.scalars:
             return self.scalars[name]
-        return mean_of_values(self.sequences[name], self.ids[name])
+        return mean_of_values(self.sequences[name], self.mask(name))
 
     def all_pooled(self, without: tuple[str, ...] = ()) -> list[KerasTensor]:
         """Every feature as one vector, in the order of the schema."""
@@ -168,9 +168,14 @@ def embedding_layer(schema: Schema, width: int, name: str, l2: float = 0.0) -> F
     )
 
 
-def mean_of_values(vectors: KerasTensor, ids: KerasTensor) -> KerasTensor:
-    """Mean over the unpadded values, zeros for a row without any: `(batch, dim)`."""
-    count = ops.sum(ops.cast(ops.not_equal(ids, 0), vectors.dtype), axis=1, keepdims=True)
+def mean_of_values(vectors: KerasTensor, mask: KerasTensor) -> KerasTensor:
+    """Mean over the unpadded vectors, zeros for a row without any: `(batch, dim)`.
+
+    Args:
+        vectors: `(batch, length, dim)`, zeros where padded.
+        mask: Where there is a vector: bool `(batch, length)`.
+    """
+    count = ops.sum(ops.cast(mask, vectors.dtype), axis=1, keepdims=True)
     return ops.sum(vectors, axis=1) / ops.maximum(count, 1)
 
 

@@ -9,6 +9,7 @@ from keras import ops
 
 from ctr_keras.api_export import export
 from ctr_keras.layers import MLP
+from ctr_keras.models.auxiliary.towers import tower
 from ctr_keras.models.ctr_model import CTRModel
 from ctr_keras.models.features import (
     ItemHistory,
@@ -118,10 +119,13 @@ class DeepMCP(CTRModel):
         self.l2 = l2
         self.seed = seed
         if matching_weight:
-            self.user_tower = _tower(tower_units, "user_tower", sides["user_side"])
-            self.item_tower = _tower(tower_units, "item_tower", sides["item_side"])
+            self.user_tower = tower(tower_units, "user_tower", "tanh")
+            self.user_tower.build(sides["user_side"].shape)
+            self.item_tower = tower(tower_units, "item_tower", "tanh")
+            self.item_tower.build(sides["item_side"].shape)
         if correlation_weight:
-            self.past_item_tower = _tower(tower_units, "past_item_tower", history.items)
+            self.past_item_tower = tower(tower_units, "past_item_tower", "tanh")
+            self.past_item_tower.build(history.items.shape)
             self.other_items = OtherItems(seed, name="other_items")
 
     def auxiliary_losses(self, x, y, tensors, sample_weight):
@@ -183,11 +187,3 @@ def skip_gram_loss(items, mask, window: int, negatives: list):
 
 def _log_loss(logits, labels):
     return ops.softplus(logits) - labels * logits
-
-
-def _tower(units: Sequence[int], name: str, tensor) -> keras.Sequential:
-    hidden = [MLP(units[:-1], name="hidden")] if units[:-1] else []
-    last = keras.layers.Dense(units[-1], activation="tanh", name="last")
-    tower = keras.Sequential([*hidden, last], name=name)
-    tower.build(tensor.shape)
-    return tower

@@ -6,8 +6,10 @@ from typing import Any
 import keras
 from keras import ops
 
-from ctr_keras.layers import MLP, SelfAttention
+from ctr_keras.layers import SelfAttention
 from ctr_keras.losses import info_nce
+from ctr_keras.models.auxiliary.towers import tower
+from ctr_keras.models.features import mean_of_values
 
 
 class UserItemMatch(keras.layers.Layer):
@@ -30,8 +32,8 @@ class UserItemMatch(keras.layers.Layer):
         super().__init__(**kwargs)
         self.temperature = temperature
         self.attention = SelfAttention(num_heads, name="attention")
-        self.of_user = _projection(units, "of_user")
-        self.of_item = _projection(units, "of_item")
+        self.of_user = tower(units, "of_user")
+        self.of_item = tower(units, "of_item")
 
     def build(self, user_shape, item_shape, history_shape=None):
         width = 0 if user_shape is None else user_shape[-1]
@@ -57,7 +59,7 @@ class UserItemMatch(keras.layers.Layer):
         parts = [] if user is None else [user]
         if history is not None:
             attended = self.attention(history, mask=history_mask, training=training)
-            parts.append(_mean(attended, history_mask))
+            parts.append(mean_of_values(attended, history_mask))
         joint = parts[0] if len(parts) == 1 else ops.concatenate(parts, axis=-1)
         return info_nce(
             self.of_user(joint, training=training),
@@ -68,14 +70,3 @@ class UserItemMatch(keras.layers.Layer):
             key_ids=item_ids,
             symmetric=True,
         )
-
-
-def _projection(units: Sequence[int], name: str) -> keras.Sequential:
-    layers = [MLP(units[:-1], name="hidden")] if units[:-1] else []
-    return keras.Sequential([*layers, keras.layers.Dense(units[-1], name="linear")], name=name)
-
-
-def _mean(vectors, mask):
-    """Over the unmasked positions, zeros where there is none."""
-    mask = ops.cast(mask, vectors.dtype)[..., None]
-    return ops.sum(vectors * mask, axis=1) / ops.maximum(ops.sum(mask, axis=1), 1)
