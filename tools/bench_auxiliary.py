@@ -55,6 +55,7 @@ def _variants(names: list[str]) -> dict:
     choices = {
         "DIN": None,
         "UIM + NIP, rows=64": {"rows": 64},
+        "UIM + NIP, rows=96": {"rows": 96},
         "UIM + NIP, rows=128": {"rows": 128},
         "UIM + NIP, rows=256": {"rows": 256},
         "UIM + NIP, all rows": {},

@@ -62,7 +62,7 @@ class Settings:
     dropout: float = 0.5
     uim_weight: float = 0.05
     nip_weight: float = 0.01
-    rows: int | None = 128
+    rows: int | None = 96
     bases: tuple[str, ...] = BASES
 
     @classmethod

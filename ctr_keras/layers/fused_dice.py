@@ -29,11 +29,10 @@ def fused_dice(x, alpha, epsilon):
         slope = _scale_and_shift(p, 1.0 - alpha, alpha)
 
         def gradient(upstream, *_):
-            from_p = upstream * x
-            d_alpha = _column_sums(from_p) - _column_sums(from_p * p)
-            through_p = tf.raw_ops.SigmoidGrad(y=p, dy=from_p)
-            d_x = upstream * slope + _normalize_gradient(through_p, x, 1.0 - alpha, saved, epsilon)
-            return d_x, d_alpha
+            d_p, d_scale, d_shift = _scale_and_shift_gradient(upstream * x, p, 1.0 - alpha)
+            d_z = tf.raw_ops.SigmoidGrad(y=p, dy=d_p)
+            d_x = upstream * slope + _normalize_gradient(d_z, x, saved, epsilon)
+            return d_x, d_shift - d_scale
 
         return (x * slope, mean, variance), gradient
 
@@ -57,12 +56,12 @@ def _normalize(x, epsilon):
     return tf.reshape(result.y, tf.shape(x)), result.batch_mean, result.batch_variance, saved
 
 
-def _normalize_gradient(upstream, x, scale, saved, epsilon):
+def _normalize_gradient(upstream, x, saved, epsilon):
     four_axes = (-1, 1, 1, x.shape[-1])
     result = tf.raw_ops.FusedBatchNormGradV3(
         y_backprop=tf.reshape(upstream, four_axes),
         x=tf.reshape(x, four_axes),
-        scale=scale,
+        scale=tf.ones((x.shape[-1],), x.dtype),
         reserve_space_1=saved[0],
         reserve_space_2=saved[1],
         reserve_space_3=saved[2],
@@ -87,5 +86,18 @@ def _scale_and_shift(x, scale, shift):
     return tf.reshape(result.y, tf.shape(x))
 
 
-def _column_sums(x):
-    return tf.reduce_sum(x, axis=0)
+def _scale_and_shift_gradient(upstream, x, scale):
+    """Gradients to `x`, `scale` and `shift`, in one kernel."""
+    units = x.shape[-1]
+    result = tf.raw_ops.FusedBatchNormGradV3(
+        y_backprop=tf.reshape(upstream, (-1, 1, 1, units)),
+        x=tf.reshape(x, (-1, 1, 1, units)),
+        scale=scale,
+        reserve_space_1=tf.zeros((units,), x.dtype),
+        reserve_space_2=tf.ones((units,), x.dtype),
+        reserve_space_3=tf.zeros((0,), x.dtype),
+        epsilon=0.0,
+        is_training=False,
+    )
+    d_x = tf.reshape(result.x_backprop, tf.shape(x))
+    return d_x, result.scale_backprop, result.offset_backprop

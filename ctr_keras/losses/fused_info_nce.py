@@ -114,7 +114,7 @@ def _exponents(q, k, shift, there):
 def _without_equal(e, ids):
     if ids is None:
         return e
-    return tf.where(tf.not_equal(ids[..., :, None], ids[..., None, :]), e, 0)
+    return tf.cast(tf.not_equal(ids[..., :, None], ids[..., None, :]), e.dtype) * e
 
 
 def _of_shared(e, q, k, a, b):

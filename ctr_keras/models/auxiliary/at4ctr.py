@@ -120,7 +120,7 @@ class AT4CTR(CTRModel):
         losses = {}
         if isinstance(self.base, CTRModel):
             losses = self.base.auxiliary_losses(x, y, tensors, sample_weight)
-        part = {name: tensor[: self.rows] for name, tensor in tensors.items()}
+        part = {name: self._rows_in_use(tensor) for name, tensor in tensors.items()}
         ids = {} if self.keep_repeats else self._ids(x)
         if "uim_loss" in self.auxiliary_weights:
             losses["uim_loss"] = self.user_item_match(
@@ -128,7 +128,7 @@ class AT4CTR(CTRModel):
                 part["item"],
                 part.get("history"),
                 part.get("history_mask"),
-                ops.reshape(y, (-1,))[: self.rows] > 0.5,
+                self._rows_in_use(ops.reshape(y, (-1,))) > 0.5,
                 ids.get("user"),
                 ids.get("item"),
             )
@@ -156,7 +156,19 @@ class AT4CTR(CTRModel):
                 "`ck.data.read` yields it; `keep_repeats=True` does without. "
                 f"Received: `x={sorted(x)}`"
             )
-        return {key: x[name][: self.rows] for key, name in names.items() if name is not None}
+        return {
+            key: self._rows_in_use(ops.convert_to_tensor(x[name]))
+            for key, name in names.items()
+            if name is not None
+        }
+
+    def _rows_in_use(self, tensor):
+        if self.rows is None:
+            return tensor
+        # On TensorFlow the gradient of `ops.slice` takes half the time of that of indexing.
+        shape = ops.shape(tensor)
+        size = (ops.minimum(shape[0], self.rows), *shape[1:])
+        return ops.slice(tensor, (0,) * len(shape), size)
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()

@@ -48,11 +48,19 @@ class NextItemPrediction(keras.layers.Layer):
         seen = self.attention(history, mask=history_mask, training=training)
         ids = None if history_ids is None else ops.transpose(history_ids[:, 1:])
         return info_nce(
-            ops.swapaxes(seen[:, :-1], 0, 1),
-            ops.swapaxes(history[:, 1:], 0, 1),
+            _positions(seen, 0),
+            _positions(history, 1),
             self.temperature,
             candidate_mask=ops.transpose(history_mask[:, 1:]),
             query_ids=ids,
             key_ids=ids,
             symmetric=True,
         )
+
+
+def _positions(x, start):
+    """All but one of the positions of `(rows, length, W)`: `(length - 1, rows, W)`."""
+    # On TensorFlow the gradient of `ops.slice` takes half the time of that of indexing.
+    x = ops.swapaxes(x, 0, 1)
+    length, *others = ops.shape(x)
+    return ops.slice(x, (start, 0, 0), (length - 1, *others))
