@@ -365,7 +365,7 @@ def reproduce_at4ctr(
     jobs: Annotated[int, typer.Option(min=1, help="Trainings at a time.")] = 1,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Of all trainings: seeds=5, epochs=20, rows=128. Repeatable."),
+        typer.Option("--set", help="Of all trainings: seeds=5, negative_ratio=0.1. Repeatable."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -379,14 +379,14 @@ def reproduce_at4ctr(
     reproduction = at4ctr.Reproduction(
         data, out, at4ctr.Settings.of(_options(settings or [])), jobs=jobs, report=_report
     )
-    if figure is None:
+    if table is not None:
         _print(reproduction.table(table), as_json)
-        return
-    result = reproduction.figure(figure)
-    if plot is not None:
-        result.save(plot)
-        _report(f"drew {plot}")
-    _print(result, as_json)
+    if figure is not None:
+        result = reproduction.figure(figure)
+        if plot is not None:
+            result.save(plot)
+            _report(f"drew {plot}")
+        _print(result, as_json)
 
 
 @app.command()

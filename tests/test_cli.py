@@ -102,6 +102,24 @@ def test_csv(run, tmp_path):
     assert status == 1 and "clicks.csv" in err
 
 
+def test_reproduce(run, raw, tmp_path):
+    data, out = tmp_path / "data", tmp_path / "experiments"
+    assert run("prepare", "movielens", "--raw", raw, "--out", data)[0] == 0
+    settings = {"seeds": 1, "epochs": 1, "embedding_dim": 4, "units": [4], "bases": ["FM"],
+                "batch_size": 50, "rows": 20, "negative_ratio": 0.5}  # fmt: skip
+    options = [part for n, v in settings.items() for part in ("--set", f"{n}={json.dumps(v)}")]
+    job = ["reproduce", "at4ctr", "--data", data, "--out", out, *options]
+    status, text, err = run(*job, "--table", 4)
+    assert status == 0 and "2 trainings, 0 of them done before" in err and "2/2" in err
+    assert (
+        text.splitlines()[0] == f"Table 4: every base with and without, {data} (0.5 of negatives)"
+    )
+    assert [line.split("  ")[0] for line in text.splitlines()[2:4]] == ["FM", ""]
+    status, again, err = run(*job, "--table", 4, "--json")
+    assert status == 0 and "2 trainings, 2 of them done before" in err
+    assert [line["label"] for line in json.loads(again)["methods"]] == ["FM", "  + AT4CTR (FM)"]
+
+
 def test_quickstart(run, raw, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     status, out, err = run("quickstart", "--raw", raw, "--user", 4, "--top", 2)

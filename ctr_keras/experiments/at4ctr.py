@@ -21,6 +21,7 @@ from ctr_keras.experiments.comparison import Comparison, Method
 from ctr_keras.experiments.down_sampled import down_sampled
 from ctr_keras.experiments.figures import Figure, cost_figure, relevance_figure, weight_figure
 from ctr_keras.experiments.runs import Outcome, Run, run_all
+from ctr_keras.negative_ratio import check_negative_ratio
 
 TABLES = (2, 3, 4)
 FIGURES = (2, 3, 4, 5)
@@ -49,6 +50,7 @@ class Settings:
         nip_weight: Weight of the next-item prediction.
         rows: Rows of a batch that the two tasks use.
         bases: Base models of table 4.
+        negative_ratio: Share of the training negatives to train on; figure 2 has its own shares.
     """
 
     seeds: int = 5
@@ -64,6 +66,7 @@ class Settings:
     nip_weight: float = 0.01
     rows: int | None = 96
     bases: tuple[str, ...] = BASES
+    negative_ratio: float = 1.0
 
     @classmethod
     def of(cls, options: dict[str, Any]) -> "Settings":
@@ -86,6 +89,7 @@ class Settings:
             raise ValueError(
                 f"`bases` must be a list of {', '.join(BASES)}. Received: `bases={self.bases!r}`"
             )
+        check_negative_ratio("negative_ratio", self.negative_ratio)
 
     def runs(self, data: str | os.PathLike, model: str, **options: Any) -> list[Run]:
         """A run a seed."""
@@ -149,21 +153,26 @@ class Reproduction:
         jobs: int = 1,
         report: Callable[[str], Any] = lambda line: None,
     ):
-        self.data = str(data)
+        self.source = data
         self.out = pathlib.Path(out)
         self.settings = settings
+        self.data = self._with_negatives(settings.negative_ratio)
+        share = (
+            "" if settings.negative_ratio == 1 else f" ({settings.negative_ratio:g} of negatives)"
+        )
+        self.title = f"{data}{share}"
         self.jobs = jobs
         self.report = report
 
-    def table(self, number: int | None) -> Comparison:
+    def table(self, number: int) -> Comparison:
         """A table of the paper as a `Comparison`."""
-        if number is None or number not in TABLES:
+        if number not in TABLES:
             raise ValueError(f"`table` must be one of {TABLES}. Received: `table={number}`")
         return {2: self._all_models, 3: self._ablation, 4: self._every_base}[number]()
 
-    def figure(self, number: int | None) -> Figure:
+    def figure(self, number: int) -> Figure:
         """A figure of the paper."""
-        if number is None or number not in FIGURES:
+        if number not in FIGURES:
             raise ValueError(f"`figure` must be one of {FIGURES}. Received: `figure={number}`")
         return {
             2: self._ratios,
@@ -179,7 +188,7 @@ class Reproduction:
         methods = [
             Method(label, outcomes[label], None if label == "DIN" else "DIN") for label in runs
         ]
-        return Comparison(f"Table 2: all models, {self.data}", methods)
+        return Comparison(f"Table 2: all models, {self.title}", methods)
 
     def _ablation(self) -> Comparison:
         outcomes = self._trained(
@@ -194,7 +203,7 @@ class Reproduction:
             Method(label, found, None if label == "DIN" else "DIN")
             for label, found in outcomes.items()
         ]
-        return Comparison(f"Table 3: what each task brings, {self.data}", methods)
+        return Comparison(f"Table 3: what each task brings, {self.title}", methods)
 
     def _every_base(self) -> Comparison:
         runs = {}
@@ -206,12 +215,12 @@ class Reproduction:
         for base in self.settings.bases:
             label = f"  + AT4CTR ({base})"
             methods += [Method(base, outcomes[base]), Method(label, outcomes[label], base)]
-        return Comparison(f"Table 4: every base with and without, {self.data}", methods)
+        return Comparison(f"Table 4: every base with and without, {self.title}", methods)
 
     def _ratios(self) -> Figure:
         runs = {}
         for ratio in RATIOS:
-            folder = down_sampled(self.data, self.out / "down_sampled", ratio)
+            folder = self._with_negatives(ratio)
             runs[f"DIN, {ratio:g}"] = self._base("DIN", folder)
             runs[f"AT4CTR, {ratio:g}"] = self._with_tasks("DIN", folder)
         outcomes = self._trained(runs)
@@ -219,7 +228,7 @@ class Reproduction:
         for ratio in RATIOS:
             base, label = f"DIN, {ratio:g}", f"AT4CTR, {ratio:g}"
             methods += [Method(base, outcomes[base]), Method(label, outcomes[label], base)]
-        title = f"Figure 2: shares of the negatives, {self.data}"
+        title = f"Figure 2: shares of the negatives, {self.source}"
         return cost_figure(Comparison(title, methods), RATIOS)
 
     def _weights(self, name: str, weights: Iterable[float]) -> Figure:
@@ -235,14 +244,17 @@ class Reproduction:
             Method(label, found, None if label == base else base)
             for label, found in outcomes.items()
         ]
-        title = f"Figure {number}: {name} (the other task left out), {self.data}"
+        title = f"Figure {number}: {name} (the other task left out), {self.title}"
         return weight_figure(Comparison(title, methods), name, list(weights))
 
     def _relevance(self) -> Figure:
         outcomes = self._trained(
             {"DIN": self._base("DIN"), "AT4CTR (DIN)": self._with_tasks("DIN")}
         )
-        return relevance_figure(f"Figure 5: past items and target, {self.data}", outcomes)
+        return relevance_figure(f"Figure 5: past items and target, {self.title}", outcomes)
+
+    def _with_negatives(self, ratio: float) -> pathlib.Path:
+        return down_sampled(self.source, self.out / "down_sampled", ratio)
 
     def _base(self, model: str, data: str | os.PathLike | None = None) -> list[Run]:
         return self.settings.runs(data or self.data, model, **self.settings.options(model))
