@@ -6,6 +6,8 @@ import keras
 def export(cls: type) -> type:
     """Register `cls` under the package name, so that files written with it load again.
 
+    Models have a name space of their own: `ck.models.MMoE` is built on `ck.layers.MMoE`.
+
     Example:
 
     >>> @export
@@ -15,4 +17,5 @@ def export(cls: type) -> type:
     >>> keras.saving.get_registered_name(Twice)
     'ctr_keras>Twice'
     """
-    return keras.saving.register_keras_serializable(package="ctr_keras")(cls)
+    package = "ctr_keras.models" if issubclass(cls, keras.Model) else "ctr_keras"
+    return keras.saving.register_keras_serializable(package=package)(cls)

@@ -8,7 +8,12 @@ from ctr_keras.layers.factorization_machine import FactorizationMachine
 from ctr_keras.layers.feature_embedding import FeatureEmbedding
 from ctr_keras.layers.interest_extractor import InterestExtractor
 from ctr_keras.layers.mlp import MLP
+from ctr_keras.layers.mmoe import MMoE
+from ctr_keras.layers.parallel_mlp import ParallelMLP
+from ctr_keras.layers.ple import PLE
+from ctr_keras.layers.scenario_towers import ScenarioTowers
 from ctr_keras.layers.self_attention import SelfAttention
+from ctr_keras.layers.shared_bottom import SharedBottom
 from ctr_keras.layers.target_attention import TargetAttention
 
 __all__ = [
@@ -20,6 +25,11 @@ __all__ = [
     "FeatureEmbedding",
     "InterestExtractor",
     "MLP",
+    "MMoE",
+    "PLE",
+    "ParallelMLP",
+    "ScenarioTowers",
     "SelfAttention",
+    "SharedBottom",
     "TargetAttention",
 ]

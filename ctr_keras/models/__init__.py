@@ -2,6 +2,7 @@
 
 from ctr_keras.models.auxiliary import AT4CTR, CL4CTR, DMR, DeepMCP
 from ctr_keras.models.ctr_model import CTRModel
+from ctr_keras.models.multi_scenario import PLE, MMoE, ScenarioDNN, SharedBottom
 from ctr_keras.models.ranking import DIEN, DIN, FM, DBPMaN, DeepFM, WideDeep
 
 __all__ = [
@@ -15,5 +16,9 @@ __all__ = [
     "FM",
     "DeepFM",
     "DeepMCP",
+    "MMoE",
+    "PLE",
+    "ScenarioDNN",
+    "SharedBottom",
     "WideDeep",
 ]

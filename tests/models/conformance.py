@@ -5,9 +5,10 @@ import numpy as np
 import tensorflow as tf
 
 import ctr_keras as ck
+from tests.conftest import make_rows
 
 
-def run_model_conformance(build, schema, data, folder):
+def run_model_conformance(build, schema, data, folder, examples=None):
     """Fit, any batch size, reload bit for bit, continue alike, config, export, same numbers.
 
     Args:
@@ -15,6 +16,7 @@ def run_model_conformance(build, schema, data, folder):
         schema: `small_schema`.
         data: Folder with rows of it.
         folder: Empty folder to save in.
+        examples: The 600 rows of `data`; those of `make_rows` by default.
 
     Returns:
         The trained model.
@@ -34,7 +36,7 @@ def run_model_conformance(build, schema, data, folder):
     _check_batch_sizes(model, features, expected)
     _check_reload(model, rows, features, expected, folder)
     _check_config(build, schema)
-    _check_export(model, data, folder)
+    _check_export(model, data, folder, make_rows(600) if examples is None else examples)
     return model
 
 
@@ -71,7 +73,7 @@ def _check_config(build, schema):
     assert len({w.path for w in model.weights}) == len(model.weights)
 
 
-def _check_export(model, data, folder):
+def _check_export(model, data, folder, rows_of_data):
     rows = ck.data.read(data, model.schema, batch_size=600)
     features, _ = next(iter(rows))
     expected = model.predict(features, verbose=0)[:, 0]
@@ -82,9 +84,7 @@ def _check_export(model, data, folder):
     assert set(inputs) == {feature.name for feature in model.schema.inputs}
     examples = folder / "examples"
     if not (examples / "manifest.json").exists():
-        from tests.conftest import make_rows
-
-        ck.data.write(examples, model.schema, make_rows(600), layout="row")
+        ck.data.write(examples, model.schema, rows_of_data, layout="row")
     records = tf.stack(list(tf.data.TFRecordDataset([str(p) for p in examples.glob("part-*")])))
     got = signatures["serving_examples"](examples=records)["probability"]
     np.testing.assert_allclose(got, expected, atol=1e-6)

@@ -1,0 +1,69 @@
+import keras
+import numpy as np
+import pytest
+
+from ctr_keras.layers import MMoE, ScenarioTowers
+from tests.conformance import run_layer_conformance
+
+RNG = np.random.default_rng(0)
+COMMON = RNG.normal(size=(6, 5)).astype("float32")
+OWN = RNG.normal(size=(6, 3, 5)).astype("float32")
+SCENARIO = np.array([0, 2, 1, 1, -2, 3], "int32")
+
+
+@pytest.mark.parametrize("x", [COMMON, OWN], ids=["common", "own"])
+def test_conformance(x):
+    kwargs = {"num_scenarios": 3, "units": [4, 2]}
+    run_layer_conformance(ScenarioTowers, kwargs, x, (6, 3))
+    run_layer_conformance(
+        ScenarioTowers, kwargs, x, (6, 1), keyword_inputs={"scenario": SCENARIO}
+    )  # fmt: skip
+
+
+def test_own_tower_and_the_mean_for_a_scenario_without_one():
+    layer = ScenarioTowers(3, [4])
+    every = np.asarray(layer(OWN))
+    kernel, bias, logit_kernel, logit_bias = layer.get_weights()
+    for n in range(3):
+        hidden = np.maximum(OWN[:, n] @ kernel[n] + bias[4 * n : 4 * n + 4], 0)
+        logit = hidden @ logit_kernel[n, :, 0] + logit_bias[n]
+        np.testing.assert_allclose(every[:, n], logit, atol=1e-5)
+    own = np.asarray(layer(OWN, scenario=SCENARIO))[:, 0]
+    expected = [
+        every[row, s] if 0 <= s < 3 else every[row].mean() for row, s in enumerate(SCENARIO)
+    ]
+    np.testing.assert_allclose(own, expected, atol=1e-6)
+
+
+def test_a_row_moves_no_other_tower():
+    """The trap: several outputs trained with the same label on all rows."""
+    x, scenario = keras.Input((5,)), keras.Input((), dtype="int32")
+    layer = ScenarioTowers(3, [4])
+    model = keras.Model([x, scenario], layer(x, scenario=scenario))
+    model.compile(keras.optimizers.SGD(0.1), "mse", jit_compile=False)
+    before = layer.get_weights()
+    model.train_on_batch([COMMON, np.full(6, 1, "int32")], np.ones((6, 1)))
+    kernel, _, logit_kernel, logit_bias = (
+        new - old for new, old in zip(layer.get_weights(), before, strict=True)
+    )
+    for change in (kernel.transpose(1, 0, 2), logit_kernel, logit_bias):
+        assert not change[[0, 2]].any() and change[1].any()
+
+
+def test_several_tasks_of_a_row():
+    """Click and purchase, say: all towers' outputs by the same layers."""
+    x = keras.Input((5,))
+    logits = ScenarioTowers(2, [8])(MMoE(3, 2, [8])(x))
+    model = keras.Model(x, keras.layers.Activation("sigmoid")(logits))
+    model.compile(keras.optimizers.Adam(0.05), "binary_crossentropy", jit_compile=False)
+    features = RNG.normal(size=(200, 5)).astype("float32")
+    labels = np.stack([features[:, 0] > 0, features[:, 1] > 0], axis=1).astype("float32")
+    model.fit(features, labels, epochs=20, verbose=0)
+    assert ((model.predict(features, verbose=0) > 0.5) == labels).mean() > 0.95
+
+
+def test_bad_scenario():
+    with pytest.raises(ValueError, match=r"`scenario` must have shape \(batch,\).*\(6, 1\)"):
+        ScenarioTowers(3, [4])(COMMON, scenario=SCENARIO[:, None])
+    with pytest.raises(ValueError, match="`num_scenarios=0`"):
+        ScenarioTowers(0, [4])
