@@ -9,6 +9,7 @@ from ctr_keras.metrics.calibration import (
 from ctr_keras.metrics.group_auc import GAUC, GAUCResult, gauc
 from ctr_keras.metrics.logloss import LogLoss, log_loss
 from ctr_keras.metrics.roc_auc import AUC, auc
+from ctr_keras.metrics.scenario_auc import ScenarioAUC, ScenarioAUCResult, scenario_auc
 
 __all__ = [
     "AUC",
@@ -17,9 +18,12 @@ __all__ = [
     "CalibrationRatio",
     "GAUCResult",
     "LogLoss",
+    "ScenarioAUC",
+    "ScenarioAUCResult",
     "auc",
     "calibration_error",
     "calibration_ratio",
     "gauc",
     "log_loss",
+    "scenario_auc",
 ]

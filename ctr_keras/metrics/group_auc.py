@@ -9,7 +9,7 @@ from keras import ops
 from numpy.typing import ArrayLike
 
 from ctr_keras.api_export import export
-from ctr_keras.metrics.arrays import check_labels, check_scores, check_weights, one_per_row
+from ctr_keras.metrics.arrays import check_groups, check_labels, check_scores, check_weights
 from ctr_keras.metrics.ranking import ordered_pairs
 from ctr_keras.metrics.rows import binary_rows, check_length
 from ctr_keras.metrics.rows import one_per_row as one_tensor_per_row
@@ -82,7 +82,7 @@ def gauc(
     clicks = check_labels(labels)
     scores = check_scores(scores, len(clicks))
     weights = check_weights(sample_weight, len(clicks))
-    groups = _check_groups(groups, len(clicks))
+    groups = check_groups("groups", groups, len(clicks))
     present = weights > 0
     if not present.any():
         return GAUCResult(float("nan"), 0, 0, 0, 0)
@@ -103,33 +103,6 @@ def gauc(
         num_rows=int(rows.sum()),
         skipped_rows=int(rows[~both].sum()),
     )
-
-
-def _check_groups(groups: ArrayLike, rows: int) -> np.ndarray:
-    array = one_per_row("groups", groups)
-    if len(array) != rows:
-        raise ValueError(
-            f"`groups` must have as many rows as `labels`, {rows}. "
-            f"Received: `len(groups)={len(array)}`"
-        )
-    if array.dtype == object:
-        array = _of_one_type(array)
-    if array.dtype.kind in "fc" and np.isnan(array).any():
-        row = int(np.argmax(np.isnan(array)))
-        raise ValueError(f"`groups` must not be missing. Received: `groups[{row}]={array[row]}`")
-    return array
-
-
-def _of_one_type(array: np.ndarray) -> np.ndarray:
-    """An object array in the dtype of its values: strings then sort five times as fast."""
-    types = sorted({type(value).__name__ for value in array})
-    if len(types) > 1 or types == ["NoneType"]:
-        raise TypeError(
-            "`groups` must hold ids of one type, none of them missing. "
-            f"Received: `groups` with {', '.join(types)}"
-        )
-    typed = np.array(array.tolist())
-    return typed if typed.shape == array.shape else array
 
 
 @export

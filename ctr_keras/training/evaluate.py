@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from ctr_keras import data, metrics
 from ctr_keras.models import CTRModel
 from ctr_keras.models.inference import inference_function
+from ctr_keras.schema import Vocabulary
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +30,8 @@ class Evaluation:
         calibration_error: Expected calibration error.
         negative_ratio: Share of the negatives that the data set holds. Below 1 the click rate, log
             loss and calibration are those of its rows, not of all that were shown.
+        scenario_auc: Area by the name of the scenario, NaN where its rows are of one class; `None`
+            without a scenario feature.
     """
 
     rows: int
@@ -39,6 +43,7 @@ class Evaluation:
     calibration_ratio: float
     calibration_error: float
     negative_ratio: float = 1.0
+    scenario_auc: dict[str, float] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -60,6 +65,8 @@ class Evaluation:
                 f"negatives kept     {self.negative_ratio:>10.4f}  (so click rate, log loss and "
                 "predicted/actual are not those of all rows)"
             )
+        for scenario, area in (self.scenario_auc or {}).items():
+            lines.append(f"  {'AUC in ' + scenario:<17}{area:>10.4f}")
         return "\n".join(lines)
 
 
@@ -84,19 +91,37 @@ def evaluate(
     model = load_model(model) if not isinstance(model, CTRModel) else model
     predict = inference_function(model)
     groups = [feature.name for feature in model.schema.by_role("group")]
-    labels, scores, keys = [], [], []
+    scenarios = model.schema.by_role("scenario")
+    labels, scores, keys, scenes = [], [], [], []
     rows = data.read(path, model.schema, batch_size)
     for x, y in rows:
         labels.append(y.numpy())
         scores.append(predict(x).numpy()[:, 0])
         if groups:
             keys.append(x[groups[0]].numpy())
+        if scenarios:
+            scenes.append(x[scenarios[0].name].numpy())
         if progress is not None:
             progress(len(y))
     found = _evaluation(
         np.concatenate(labels), np.concatenate(scores), np.concatenate(keys) if keys else None
     )
+    if scenarios:
+        areas = metrics.scenario_auc(
+            np.concatenate(labels), np.concatenate(scores), np.concatenate(scenes)
+        )
+        names = _names(scenarios[0].vocabulary)
+        by_name = {names(scene): area for scene, area in areas.by_scenario.items()}
+        found = dataclasses.replace(found, scenario_auc=by_name)
     return dataclasses.replace(found, negative_ratio=rows.negative_ratio)
+
+
+def _names(vocabulary: Vocabulary | None) -> Callable[[int], str]:
+    """What the ids of a feature stand for, where a vocabulary file tells."""
+    if vocabulary is None or vocabulary.file is None:
+        return str
+    values = pathlib.Path(vocabulary.file).read_text().splitlines()
+    return dict(enumerate(["(none)", "(unknown)", *values])).__getitem__
 
 
 def load_model(path: str | os.PathLike) -> CTRModel:

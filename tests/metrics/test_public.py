@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-MODULES = ["roc_auc", "logloss", "group_auc", "calibration"]
+MODULES = ["roc_auc", "logloss", "group_auc", "calibration", "scenario_auc"]
 
 
 @pytest.mark.parametrize("name", MODULES)

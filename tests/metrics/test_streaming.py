@@ -14,14 +14,18 @@ FACTORIES = {
     "CalibrationRatio": lambda: metrics.CalibrationRatio(name="ratio"),
     "CalibrationError": lambda: metrics.CalibrationError(4, resolution=512, name="ece"),
     "GAUC": lambda: metrics.GAUC("shop", capacity=500, name="by_shop"),
+    "ScenarioAUC": lambda: metrics.ScenarioAUC("shop", 2, num_bins=2048, name="in_shops"),
 }
-UNGROUPED = sorted(set(FACTORIES) - {"GAUC"})
+GROUPED = {"GAUC", "ScenarioAUC"}
+UNGROUPED = sorted(set(FACTORIES) - GROUPED)
 every_metric = pytest.mark.parametrize("kind", sorted(FACTORIES))
 
 
 def _update(metric, labels, predictions, weights=None, groups=None):
-    if isinstance(metric, metrics.GAUC):
+    if hasattr(metric, "group"):
         groups = np.zeros(len(labels), "int32") if groups is None else groups
+        if isinstance(metric, metrics.ScenarioAUC):
+            groups = abs(groups) % 2  # Few scenarios of many rows.
         metric.update_state(labels, predictions, weights, groups=groups)
     else:
         metric.update_state(labels, predictions, weights)
@@ -35,7 +39,7 @@ def _value(kind, labels, predictions, weights=None, groups=None):
 
 def test_every_metric_is_here():
     public = {name for name in metrics.__all__ if isinstance(getattr(metrics, name), type)}
-    assert public - {"GAUCResult"} == set(FACTORIES)
+    assert public - {"GAUCResult", "ScenarioAUCResult"} == set(FACTORIES)
 
 
 @every_metric
@@ -207,7 +211,8 @@ def test_stateless_calls_are_the_stateful_ones(kind, rows):
     metric = FACTORIES[kind]()
     state = metric.stateless_reset_state()
     for labels, predictions, groups, weights in rows.batches(200):
-        more = {"groups": groups} if kind == "GAUC" else {}
+        more = {"groups": abs(groups) % 2 if kind == "ScenarioAUC" else groups}
+        more = more if kind in GROUPED else {}
         state = metric.stateless_update_state(state, labels, predictions, weights, **more)
     actual = float(metric.stateless_result(state))
     assert math.isnan(float(metric.result()))
@@ -224,7 +229,8 @@ def test_stateless_calls_compile_on_jax(kind, rows):
     update, result = jax.jit(metric.stateless_update_state), jax.jit(metric.stateless_result)
     state = metric.stateless_reset_state()
     for labels, predictions, groups, weights in rows.batches(250):
-        more = {"groups": groups} if kind == "GAUC" else {}
+        more = {"groups": abs(groups) % 2 if kind == "ScenarioAUC" else groups}
+        more = more if kind in GROUPED else {}
         state = update(state, labels, predictions, weights, **more)
     expected = _value(kind, rows.labels, rows.probabilities, rows.weights, rows.groups)
     assert float(result(state)) == pytest.approx(expected, rel=1e-5)

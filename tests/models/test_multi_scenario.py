@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 
@@ -68,9 +69,23 @@ def test_gates_can_be_read(name, experts, schema, data):
     np.testing.assert_allclose(gates.sum(axis=-1), 1, atol=1e-5)
 
 
-def test_layer_and_model_of_one_name_load_apart(schema, tmp_path):
-    import keras
+def test_evaluation_by_scenario(schema, data):
+    model = model_of("MMoE", schema)
+    model.compile(metrics=[ck.metrics.ScenarioAUC("scene", num_scenarios=5)])
+    x, y = next(iter(ck.data.read(data, schema, 600)))
+    scores, scene = model.predict(x, verbose=0)[:, 0], x["scene"].numpy()
+    evaluation = ck.training.evaluate(model, data)
+    assert list(evaluation.scenario_auc) == ["(unknown)", "A", "B", "C"]
+    for number, area in enumerate(evaluation.scenario_auc.values(), start=1):
+        of = scene == number
+        assert area == pytest.approx(ck.metrics.auc(y.numpy()[of], scores[of]), abs=1e-6)
+    assert "AUC in A" in evaluation.to_text()
+    logs = model.evaluate(ck.data.read(data, schema, 100), verbose=0, return_dict=True)
+    mean = np.mean(list(evaluation.scenario_auc.values()))
+    assert logs["scenario_auc"] == pytest.approx(mean, abs=2e-3)
 
+
+def test_layer_and_model_of_one_name_load_apart():
     for name in ("SharedBottom", "MMoE", "PLE"):
         assert getattr(ck.models, name) is not getattr(ck.layers, name)
         registered = {keras.saving.get_registered_name(getattr(room, name))
