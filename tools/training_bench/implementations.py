@@ -23,12 +23,12 @@ class Implementation:
     module: str
     variants: tuple[str, ...]
     environment: Environment | None = None
-    models: tuple[str, ...] = ("DIN", "DeepFM")
+    models: tuple[str, ...] = ("DIN", "DeepFM", "MMoE", "PLE", "SharedBottom")
     tuned: bool = False
 
 
 OURS = "ours"
-ALL_MODELS = ("DIN", "DIEN", "DeepFM")
+ALL_MODELS = ("DIN", "DIEN", "DeepFM", "MMoE", "PLE", "SharedBottom")
 IMPLEMENTATIONS = {
     implementation.name: implementation
     for implementation in (

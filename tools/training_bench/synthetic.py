@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from training_bench.workload import Workload
+from training_bench.workload import RESERVED_IDS, Workload
 
-FIRST_ID = 2  # 0 is padding, 1 is out of vocabulary
 HASH_PRIME = 2_654_435_761
 
 
@@ -34,6 +33,6 @@ def _zipf(rng: np.random.Generator, size: int, shape: tuple[int, ...]) -> np.nda
 
     Ids sorted by frequency would put the popular rows side by side in the cache.
     """
-    known = size - FIRST_ID
+    known = size - RESERVED_IDS
     rank = np.floor(known ** rng.random(shape)).astype("int64")
-    return (FIRST_ID + rank * HASH_PRIME % known).astype("int32")
+    return (RESERVED_IDS + rank * HASH_PRIME % known).astype("int32")

@@ -1,7 +1,10 @@
-"""DeepCTR 0.9.4's own DIN, DIEN and DeepFM on TensorFlow 2.15 with its Keras 2 Adam.
+"""DeepCTR 0.9.4's own models on TensorFlow 2.15 with its Keras 2 Adam.
 
 Variants: `adam`, Keras 2.15's Adam; `legacy`, the fused Adam of Keras before 2.11, which DeepCTR
 was written for. XLA is no variant: it takes three times as long.
+
+Its MMOE, PLE and SharedBottom are of several tasks: all towers train on all rows, as they cannot
+choose one by the scenario, and the weights that would leave the others out are spared them.
 """
 
 import keras
@@ -36,17 +39,34 @@ def deepfm(workload):
     )  # fmt: skip
 
 
+def multi_task(workload):
+    name = {"MMoE": "MMOE"}.get(workload.model, workload.model)
+    options = {
+        "MMoE": {"num_experts": workload.experts, "expert_dnn_hidden_units": workload.units},
+        "PLE": {"num_levels": 1, "expert_dnn_hidden_units": workload.units},
+        "SharedBottom": {"bottom_dnn_hidden_units": workload.units},
+    }[workload.model]
+    tasks = [f"scenario_{n}" for n in range(workload.scenarios)]
+    return getattr(models, name)(
+        columns(workload), tower_dnn_hidden_units=workload.tower_units, l2_reg_embedding=0,
+        task_names=tasks, task_types=["binary"] * len(tasks), seed=workload.seed, **options,
+    )  # fmt: skip
+
+
 def build(workload, features, labels, variant):
     if workload.model == "DIEN":
         return train_deepctr_dien.build(workload, features, labels)
     tf.keras.utils.set_random_seed(workload.seed)
-    model = {"DIN": din, "DeepFM": deepfm}[workload.model](workload)
+    model = {"DIN": din, "DeepFM": deepfm}.get(workload.model, multi_task)(workload)
     optimizers = tf.keras.optimizers.legacy if variant == "legacy" else tf.keras.optimizers
     model.compile(optimizers.Adam(1e-3), "binary_crossentropy")
     features = {name: array[..., None] for name, array in features.items()}
     if workload.history:
         features["hist_item_id"] = features.pop("history_item_id")[..., 0]
-    return tensorflow_steps.steps(model, features, labels[..., None])
+    labels = labels[..., None]
+    if workload.scenarios:
+        labels = (labels,) * workload.scenarios
+    return tensorflow_steps.steps(model, features, labels)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from tensorflow.python.ops import (
 )
 from tensorflow.python.util import nest
 
-from training_bench.synthetic import FIRST_ID
+from training_bench.workload import RESERVED_IDS
 
 MOVED = (
     (array_ops, "stack", array_ops_stack.stack),
@@ -55,7 +55,7 @@ def inputs_of(workload, features):
     inputs["seq_length"] = (history > 0).sum(axis=-1, dtype="int32")
     if workload.negatives:
         rng = np.random.default_rng(workload.seed)
-        drawn = rng.integers(FIRST_ID, dict(workload.ids)["item_id"], history.shape, "int32")
+        drawn = rng.integers(RESERVED_IDS, dict(workload.ids)["item_id"], history.shape, "int32")
         inputs["neg_hist_item_id"] = np.where(history > 0, drawn, 0)
     return inputs
 

@@ -1,4 +1,4 @@
-"""DIN and DeepFM as a Keras 3 tutorial writes them: stock layers, stock Adam.
+"""The models as a Keras 3 tutorial writes them: stock layers, stock Adam.
 
 Variants: `graph`, which is what `jit_compile="auto"` means without a GPU, and `xla`.
 """
@@ -8,6 +8,7 @@ import tensorflow as tf
 from keras import layers, ops
 
 from training_bench import tensorflow_steps, worker
+from training_bench.workload import RESERVED_IDS
 
 
 class Dice(layers.Layer):
@@ -39,10 +40,14 @@ class Attention(layers.Layer):
         return ops.sum(weights[..., None] * keys, axis=1)
 
 
-def network(x, units):
+def hidden(x, units):
     for width in units:
         x = layers.Dense(width, activation="relu")(x)
-    return layers.Dense(1)(x)
+    return x
+
+
+def network(x, units):
+    return layers.Dense(1)(hidden(x, units))
 
 
 def id_inputs(workload):
@@ -74,9 +79,28 @@ def deepfm(workload):
     return keras.Model(inputs, layers.Activation("sigmoid")(logit))
 
 
+def multi_scenario(workload):
+    inputs = id_inputs(workload)
+    fields = [layers.Embedding(n, workload.dim)(inputs[name]) for name, n in workload.ids]
+    x = layers.Concatenate()(fields)
+    experts = {"MMoE": workload.experts, "PLE": workload.scenarios + 1, "SharedBottom": 1}
+    outputs = [hidden(x, workload.units) for _ in range(experts[workload.model])]
+    logits = []
+    for k in range(workload.scenarios):
+        own = outputs if workload.model == "MMoE" else [outputs[k % len(outputs)], outputs[-1]]
+        mixed = outputs[0]
+        if workload.model != "SharedBottom":
+            shares = layers.Dense(len(own), use_bias=False, activation="softmax")(x)
+            mixed = ops.sum(shares[..., None] * ops.stack(own, axis=1), axis=1)
+        logits.append(network(mixed, workload.tower_units))
+    own = ops.one_hot(inputs["scene"] - RESERVED_IDS, workload.scenarios)
+    logit = ops.sum(layers.Concatenate()(logits) * own, axis=1, keepdims=True)
+    return keras.Model(inputs, layers.Activation("sigmoid")(logit))
+
+
 def build(workload, features, labels, variant):
     keras.utils.set_random_seed(workload.seed)
-    model = {"DIN": din, "DeepFM": deepfm}[workload.model](workload)
+    model = {"DIN": din, "DeepFM": deepfm}.get(workload.model, multi_scenario)(workload)
     jit_compile = variant == "xla"
     model.compile(keras.optimizers.Adam(1e-3), "binary_crossentropy", jit_compile=jit_compile)
     return tensorflow_steps.steps(model, features, labels[..., None])

@@ -1,4 +1,4 @@
-"""This package's DIN, DIEN and DeepFM."""
+"""This package's models."""
 
 import keras
 import tensorflow as tf
@@ -11,7 +11,7 @@ def schema(workload):
     features = [
         ck.Feature(
             name,
-            role={"user_id": "user", "item_id": "item"}.get(name, "context"),
+            role={"user_id": "user", "item_id": "item", "scene": "scenario"}.get(name, "context"),
             vocabulary=ck.Vocabulary.of_size(size),
         )
         for name, size in workload.ids
@@ -30,6 +30,10 @@ def model_of(workload):
         options["attention_units"] = workload.attention_units
     if workload.model == "DIEN":
         options["interest_weight"] = float(workload.negatives)
+    if workload.scenarios:
+        options["tower_units"] = workload.tower_units
+    if workload.model == "MMoE":
+        options["num_experts"] = workload.experts
     return getattr(ck.models, workload.model)(schema(workload), **options)
 
 
