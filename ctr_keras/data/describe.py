@@ -12,7 +12,9 @@ import tensorflow as tf
 
 from ctr_keras.columns import Column, Columns, Ragged, num_rows
 from ctr_keras.data import layouts
+from ctr_keras.data import scenarios as scenario_reports
 from ctr_keras.data.manifest import MANIFEST_FILE, Manifest
+from ctr_keras.data.scenarios import ScenarioCounter, ScenarioReport, scenario_feature
 from ctr_keras.data.split import SPLITS
 from ctr_keras.schema import Feature, Schema
 
@@ -112,6 +114,8 @@ class Description:
         features: In the order of the schema.
         users: Rows by user, or `None` where no column names users.
         items: Rows by target item, or `None`.
+        scenarios: Sizes, shared users and cold start of the scenarios, or `None` where no column
+            names scenarios.
     """
 
     path: str
@@ -119,6 +123,7 @@ class Description:
     features: tuple[Coverage, ...]
     users: Frequencies | None
     items: Frequencies | None
+    scenarios: ScenarioReport | None = None
 
     @property
     def rows(self) -> int:
@@ -141,6 +146,7 @@ class Description:
             "features": [dataclasses.asdict(feature) for feature in self.features],
             "users": self.users.to_dict() if self.users else None,
             "items": self.items.to_dict() if self.items else None,
+            "scenarios": self.scenarios.to_dict() if self.scenarios else None,
         }
 
     def to_text(self) -> str:
@@ -191,6 +197,8 @@ class Description:
                 if found is not None
             ],
         )]  # fmt: skip
+        for header, rows in self.scenarios.tables() if self.scenarios else ():
+            lines += ["", *_table(header, rows)]
         return "\n".join(lines)
 
 
@@ -211,11 +219,14 @@ def describe(path: str | os.PathLike, schema: Schema | None = None) -> Descripti
     if (folder / MANIFEST_FILE).is_file() or not parts:
         parts = {"all": folder}
     totals: dict[str, _Total] = {}
-    splits = {}
+    splits, counter = {}, None
     for name, part in parts.items():
         manifest = Manifest.load(part)
         manifest.verify(part)
-        splits[name] = _scan(part, manifest, totals)
+        scenario = scenario_feature(manifest.schema)
+        if counter is None and scenario is not None:
+            counter = ScenarioCounter(manifest.schema, scenario, _user_feature(manifest.schema))
+        splits[name] = _scan(part, manifest, totals, name, counter)
     stored = manifest.schema
     schema = _saved_schema(folder) if schema is None else schema
     return Description(
@@ -224,11 +235,15 @@ def describe(path: str | os.PathLike, schema: Schema | None = None) -> Descripti
         features=tuple(totals[f.name].coverage(_vocabulary(schema, f)) for f in stored),
         users=_frequencies(totals, _user_feature(stored)),
         items=_frequencies(totals, stored.key("item")),
+        scenarios=counter.report() if counter is not None else None,
     )
 
 
 def plot(description: Description, file: str | os.PathLike) -> None:
     """Draw the long tail of users and items, and the click rate of each split.
+
+    Where there are scenarios, two more panels show how many items, and how many users, of each
+    scenario have how many rows.
 
     Args:
         description: What `describe` returned.
@@ -236,8 +251,12 @@ def plot(description: Description, file: str | os.PathLike) -> None:
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    tail, clicks = figure.subplots(1, 2, width_ratios=(3, 2))
+    panels = 1 if description.scenarios is None else 2
+    figure = Figure(figsize=(9, 3.6 * panels), layout="constrained")
+    tail, clicks, *others = figure.subplots(panels, 2, width_ratios=(3, 2)).ravel()
+    if description.scenarios is not None:
+        for entity, axes in zip(("items", "users"), others, strict=True):
+            scenario_reports.draw(description.scenarios, entity, axes)
     for name, found in (("items", description.items), ("users", description.users)):
         if found is not None:
             rank = np.arange(1, found.distinct + 1)
@@ -310,7 +329,13 @@ def _covered_rows(column: Column, present: np.ndarray) -> int:
     return len(np.unique(rows[present]))
 
 
-def _scan(folder: pathlib.Path, manifest: Manifest, totals: dict[str, _Total]) -> Split:
+def _scan(
+    folder: pathlib.Path,
+    manifest: Manifest,
+    totals: dict[str, _Total],
+    name: str,
+    counter: ScenarioCounter | None,
+) -> Split:
     schema = manifest.schema
     label = schema.by_role("label")
     time = schema.by_role("time")
@@ -321,6 +346,8 @@ def _scan(folder: pathlib.Path, manifest: Manifest, totals: dict[str, _Total]) -
             if feature.name not in totals:
                 totals[feature.name] = _Total(schema, feature)
             totals[feature.name].add(columns[feature.name])
+        if counter is not None:
+            counter.add(name, columns)
         if label:
             clicks += float(np.sum(_flat(columns[label[0].name])))
         if time:
