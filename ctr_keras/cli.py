@@ -177,6 +177,48 @@ def prepare_taobao(
     _print(result, as_json)
 
 
+@prepare_app.command("antm2c")
+def prepare_antm2c(
+    raw: Annotated[
+        list[pathlib.Path],
+        typer.Option(help="A CSV, a .gz of it, or a folder of either. Repeatable."),
+    ],
+    out: Annotated[pathlib.Path, typer.Option(help="Folder to make.")] = pathlib.Path(
+        "tf_data/antm2c"
+    ),
+    scene: Annotated[
+        list[str] | None,
+        typer.Option(help="A scene that there may be. Repeatable. Default: any."),
+    ] = None,
+    valid_share: Annotated[
+        float, typer.Option(help="Share of the day before the last that is validated on.")
+    ] = 1.0,
+    time_format: Annotated[
+        str | None, typer.Option(help="Of log_time, such as %Y%m%d%H%M%S. Default: ISO 8601.")
+    ] = None,
+    text_buckets: Annotated[
+        int | None,
+        typer.Option(help="Hash the words of texts to so many ids. Default: texts are no input."),
+    ] = None,
+    layout: Layout = "block",
+    as_json: Json = False,
+) -> None:
+    """AntM2C: five scenarios, texts beside ids, the last day to test on."""
+    from ctr_keras.datasets import antm2c
+
+    result = antm2c.prepare(
+        out,
+        raw,
+        scenes=scene or None,
+        valid_share=valid_share,
+        time_format=time_format,
+        text_buckets=text_buckets,
+        layout=layout,
+        report=_report,
+    )
+    _print(result, as_json)
+
+
 @prepare_app.command("schema")
 def prepare_schema(
     path: Annotated[pathlib.Path, typer.Argument(help="CSV or Parquet: a file or a folder.")],
@@ -244,7 +286,7 @@ def describe(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Rows, users, items, click rate, coverage, cardinality and long tail of the data."""
+    """Rows, users, items, click rate, coverage, long tail; of scenarios also what they share."""
     from ctr_keras import data as ctr_data
 
     description = ctr_data.describe(data)

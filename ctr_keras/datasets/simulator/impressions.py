@@ -13,25 +13,24 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from ctr_keras import metrics
 from ctr_keras.data.split import SPLITS, check_fractions
 from ctr_keras.data.write import write
 from ctr_keras.datasets import drafts, prepared, staged
+from ctr_keras.datasets import truth as truths
 from ctr_keras.datasets.infer import connect
 from ctr_keras.datasets.prepared import Prepared
 from ctr_keras.datasets.simulator import clock, impression_log
 from ctr_keras.datasets.simulator.impression_log import ImpressionsConfig
 from ctr_keras.datasets.simulator.world import World, WorldConfig
 from ctr_keras.datasets.sources import Report, to_stderr
+from ctr_keras.datasets.truth import TRUTH_FILE
+from ctr_keras.datasets.truth import read as truth
 from ctr_keras.schema import Feature, Schema
 
-TRUTH_FILE = "truth.parquet"
+__all__ = ["TRUTH_FILE", "SimulatedImpressions", "prepare", "truth"]
+
 _FORMAT = 1
 _CHUNKS_A_REPORT = 16
-_TRUTH_COLUMNS = ("group_impression_id", "label", "true_probability")
-_TRUTH = pa.schema(
-    {"impression_id": pa.int64(), "label": pa.float32(), "true_probability": pa.float64()}
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,24 +135,6 @@ def prepare(
     return _with_bounds(result)
 
 
-def truth(folder: str | os.PathLike, split: str) -> pa.Table:
-    """The true probabilities of a split: `impression_id`, `label` and `true_probability`.
-
-    The rows are in the order in which `ck.data.read` gives those of the split without `shuffle`.
-
-    Args:
-        folder: What `prepare` made.
-        split: `"train"`, `"valid"` or `"test"`.
-    """
-    path = pathlib.Path(folder) / split / TRUTH_FILE
-    if not path.is_file():
-        raise ValueError(
-            f"{path} is missing; `ctr-keras simulate impressions` writes it. "
-            f"Received: `folder={str(folder)!r}`, `split={split!r}`"
-        )
-    return pyarrow.parquet.read_table(path)
-
-
 def _schema(config: ImpressionsConfig) -> Schema:
     def past(name: str) -> Feature:
         length = config.history_length
@@ -219,13 +200,14 @@ def _write(
     _check_splits(table)
     schema = staged.with_built_vocabularies(draft, table, staging / "vocabularies").save(staging)
     for index, name in enumerate(SPLITS):
-        if not (prepared.is_written(staging, name, key) and _truth_file(staging, name).is_file()):
+        known = truths.file_of(staging, name)
+        if not (prepared.is_written(staging, name, key) and known.is_file()):
             part = staging / f"{name}.parquet"
             chosen = table.filter(table[staged.PART] == index)
             chosen.order_by("time", staged.ROW).to_parquet(part)
             chunks = staged.chunks(part, schema)
             manifest = write(staging / name, schema, chunks, layout=layout, metadata={"key": key})
-            _copy_truth(part, _truth_file(staging, name))
+            truths.copy(part, known)
             part.unlink()
             report(f"{name}: {manifest.rows:,} rows")
     staged.write_entities(table, schema, "item", staging / prepared.ITEMS_FILE)
@@ -246,35 +228,12 @@ def _check_splits(table: ir.Table) -> None:
             )
 
 
-def _truth_file(folder: pathlib.Path, split: str) -> pathlib.Path:
-    return folder / split / TRUTH_FILE
-
-
-def _copy_truth(part: pathlib.Path, target: pathlib.Path) -> None:
-    temporary = target.with_suffix(".tmp")
-    with (
-        pyarrow.parquet.ParquetFile(part) as file,
-        pyarrow.parquet.ParquetWriter(temporary, _TRUTH) as writer,
-    ):
-        for batch in file.iter_batches(columns=list(_TRUTH_COLUMNS)):
-            columns = [batch[name] for name in _TRUTH_COLUMNS]
-            writer.write_batch(pa.record_batch(columns, schema=_TRUTH))
-    os.replace(temporary, target)
-
-
 def _up_to_date(out: str | os.PathLike, key: str) -> SimulatedImpressions | None:
     found = prepared.up_to_date(out, key)
-    if found is None or not all(_truth_file(found.folder, name).is_file() for name in SPLITS):
+    if found is None or not truths.is_whole(found.folder):
         return None
     return _with_bounds(found)
 
 
 def _with_bounds(made: Prepared) -> SimulatedImpressions:
-    auc, log_loss = {}, {}
-    for name in SPLITS:
-        table = truth(made.folder, name)
-        label = table["label"].to_numpy()
-        probability = table["true_probability"].to_numpy()
-        auc[name] = float(metrics.auc(label, probability))
-        log_loss[name] = float(metrics.log_loss(label, probability))
-    return SimulatedImpressions(made, auc, log_loss)
+    return SimulatedImpressions(made, **truths.bounds(made.folder))
