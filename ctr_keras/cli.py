@@ -252,6 +252,33 @@ def simulate_taobao(
     _print(made, as_json)
 
 
+@simulate_app.command("antm2c")
+def simulate_antm2c(
+    out: Annotated[pathlib.Path, typer.Option(help="CSV file to write, or .csv.gz.")],
+    rows: Annotated[int, typer.Option(help="How many rows.")] = 1_000_000,
+    rows_per_user: Annotated[float, typer.Option(help="Mean rows of a user.")] = 5.0,
+    scene_spread: Annotated[
+        float, typer.Option(help="How evenly a user's rows spread over scenarios.")
+    ] = 1.0,
+    new_users: Annotated[float, typer.Option(help="Share of users of the last day alone.")] = 0.05,
+    new_items: Annotated[float, typer.Option(help="Share of items of the last day alone.")] = 0.05,
+    seed: int = 0,
+    as_json: Json = False,
+) -> None:
+    """A file of AntM2C's columns, and the true probability of each row's click."""
+    from ctr_keras.datasets import simulator
+
+    config = simulator.AntM2CConfig(
+        rows=rows,
+        seed=seed,
+        rows_per_user=rows_per_user,
+        scene_spread=scene_spread,
+        new_users=new_users,
+        new_items=new_items,
+    )
+    _print(simulator.antm2c.write(out, config, report=_report), as_json)
+
+
 @simulate_app.command("impressions")
 def simulate_impressions(
     out: Annotated[pathlib.Path, typer.Option(help="Folder to make.")],

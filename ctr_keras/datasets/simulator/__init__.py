@@ -1,7 +1,16 @@
 """A simulated world of users and items, and the files that it would have left behind."""
 
-from ctr_keras.datasets.simulator import impressions, taobao
+from ctr_keras.datasets.simulator import antm2c, impressions, taobao
+from ctr_keras.datasets.simulator.antm2c_exposures import AntM2CConfig
 from ctr_keras.datasets.simulator.impression_log import ImpressionsConfig
 from ctr_keras.datasets.simulator.world import World, WorldConfig
 
-__all__ = ["ImpressionsConfig", "World", "WorldConfig", "impressions", "taobao"]
+__all__ = [
+    "AntM2CConfig",
+    "ImpressionsConfig",
+    "World",
+    "WorldConfig",
+    "antm2c",
+    "impressions",
+    "taobao",
+]

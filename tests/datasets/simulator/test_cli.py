@@ -41,3 +41,19 @@ def test_impressions(run, tmp_path):
     assert 0.5 < json.loads(out)["bayes_auc"]["test"] < 1
     status, out, err = run("describe", tmp_path / "data", "--json")
     assert status == 0 and json.loads(out), err
+
+
+def test_antm2c_from_simulation_to_description(run, tmp_path):
+    raw, data = tmp_path / "rows.csv.gz", tmp_path / "data"
+    status, out, err = run("simulate", "antm2c", "--out", raw, "--rows", 3000, "--json")
+    assert status == 0 and json.loads(out)["rows"] == 3000, err
+    status, out, err = run("prepare", "antm2c", "--raw", raw, "--out", data)
+    assert status == 0 and "unseen items" in out, err
+    status, out, err = run("describe", data, "--plot", tmp_path / "plot.png")
+    assert status == 0 and (tmp_path / "plot.png").stat().st_size > 1000, err
+    for expected in ("features_26", "users also in", "zero-shot", "click rate"):
+        assert expected in out
+    status, _, err = run("prepare", "antm2c", "--raw", raw, "--out", data, "--scene", "A")
+    assert status == 1 and "column 'scene': expected one of A" in err
+    status, _, err = run("simulate", "antm2c", "--out", raw, "--rows", 0)
+    assert status == 1 and "`rows=0`" in err

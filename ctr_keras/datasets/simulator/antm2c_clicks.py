@@ -1,0 +1,129 @@
+"""Which exposures of the AntM2C view are clicked: a known probability, and its best AUC.
+
+In scenario `s` a user `u` with the taste `p_u` likes an item `i` of category `c_i` by
+
+    z = w_taste <p_u (1 + t_s), v_i> + <p_u, d_s> + w_interest [c_i in interests of u]
+        + w_quality q_i
+
+with the vectors and weights of `simulator.world`; `t_s` and `d_s` are what a scenario is about
+(drawn at random, coordinates of standard deviation 0.5 and 0.5 / sqrt(width)), so that scenarios
+have much in common and something of their own. The item is clicked with probability
+`1 / (1 + exp(-(b_s + z)))`, `b_s` found so that the mean is the scenario's click rate.
+"""
+
+import numpy as np
+
+from ctr_keras.datasets.simulator.antm2c_exposures import SCENES, AntM2CConfig, Shelf
+from ctr_keras.datasets.simulator.world import USERS_PER_CHUNK, VIEW_STREAM, World
+
+_PILOT_STREAM = 5
+_PILOT_ROWS = 4 * USERS_PER_CHUNK
+_SCENE_TILT = 0.5
+_SCENE_DRIFT = 0.5
+_STEPS = 60
+
+
+class Users:
+    """A chunk of users: their tastes and interests.
+
+    Args:
+        world: The world.
+        first: Number of the chunk's first user.
+        random: What interests are drawn from.
+    """
+
+    def __init__(self, world: World, first: int, random: np.random.Generator):
+        self.id = np.arange(first, first + USERS_PER_CHUNK)
+        self.taste = world.tastes(self.id)
+        found = [world.new_interests(self.taste, random) for _ in range(world.config.interests)]
+        self.interests = np.stack(found, axis=1)
+
+
+class Clicks:
+    """The probability of a click.
+
+    Args:
+        world: Items and weights.
+        config: Click rates.
+        shelf: What the rates are means over.
+        random: What makes the scenarios different is drawn from it.
+    """
+
+    def __init__(
+        self, world: World, config: AntM2CConfig, shelf: Shelf, random: np.random.Generator
+    ):
+        self._world = world
+        shape = (len(SCENES), world.config.width)
+        self._tilt = (1 + _SCENE_TILT * random.standard_normal(shape)).astype(np.float32)
+        drift = _SCENE_DRIFT * random.standard_normal(shape) / world.config.width**0.5
+        self._drift = drift.astype(np.float32)
+        self._bias = self._find_bias(config, shelf)
+
+    def probability(
+        self, users: Users, user: np.ndarray, item: np.ndarray, scene: np.ndarray
+    ) -> np.ndarray:
+        """Of each row: a user's position in the chunk, an item and a scenario."""
+        return _sigmoid(self._bias[scene] + self._liking(users, user, item, scene))
+
+    def _liking(
+        self, users: Users, user: np.ndarray, item: np.ndarray, scene: np.ndarray
+    ) -> np.ndarray:
+        world, config = self._world, self._world.config
+        vector, taste = world.item_vector[item], users.taste[user]
+        wanted = config.taste_weight * self._tilt[scene] * vector + self._drift[scene]
+        of_interest = users.interests[user] == world.item_category[item][:, None]
+        return (
+            np.einsum("rd,rd->r", taste, wanted)
+            + config.interest_weight * of_interest.any(axis=1)
+            + config.quality_weight * world.item_quality[item]
+        ).astype(np.float64)
+
+    def _find_bias(self, config: AntM2CConfig, shelf: Shelf) -> np.ndarray:
+        """By bisection, on as many pilot rows of each scenario."""
+        seed = [config.seed, VIEW_STREAM, _PILOT_STREAM]
+        random = np.random.default_rng(seed)
+        users = Users(self._world, 1, random)
+        user = np.arange(_PILOT_ROWS) % USERS_PER_CHUNK
+        bias = np.zeros(len(SCENES))
+        for scene, rate in enumerate(config.click_rates):
+            scenes = np.full(_PILOT_ROWS, scene)
+            item = shelf.draw(scenes, np.zeros(_PILOT_ROWS, bool), random)
+            liking = self._liking(users, user, item, scenes)
+            low, high = -50.0, 50.0
+            for _ in range(_STEPS):
+                middle = (low + high) / 2
+                is_low = _sigmoid(middle + liking).mean() < rate
+                low, high = (middle, high) if is_low else (low, middle)
+            bias[scene] = (low + high) / 2
+        return bias
+
+
+class StreamedAUC:
+    """AUC of probabilities that come by in pieces, by counting them in narrow bins.
+
+    Two probabilities of one bin, 1/256 wide in the logit, count as equal.
+    """
+
+    _BINS, _WIDTH = 8192, 1 / 256
+
+    def __init__(self) -> None:
+        self._counts = np.zeros((2, self._BINS), np.int64)
+
+    def add(self, label: np.ndarray, probability: np.ndarray) -> None:
+        """Count rows; a label is whether the row was clicked."""
+        with np.errstate(divide="ignore"):
+            logit = np.log(probability) - np.log1p(-probability)
+        place = np.clip(logit / self._WIDTH + self._BINS // 2, 0, self._BINS - 1).astype(np.int64)
+        for value in (0, 1):
+            self._counts[value] += np.bincount(place[label == value], minlength=self._BINS)
+
+    def result(self) -> float:
+        """NaN where all labels are the same."""
+        negatives, positives = self._counts
+        pairs = float(negatives.sum()) * float(positives.sum())
+        below = np.cumsum(negatives) - negatives / 2
+        return float((positives * below).sum() / pairs) if pairs else float("nan")
+
+
+def _sigmoid(logit: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-logit))
