@@ -92,8 +92,11 @@ def write_entities(table: ir.Table, schema: Schema, role: str, target: pathlib.P
     if time:
         newest = ibis.struct({"time": table[time[0].name], "row": table[ROW]})
     known = table.filter(table[key] != schema.padding(key))
-    others = {name: known[name].argmax(newest) for name in names if name != key}
-    known.group_by(key).agg(**others).order_by(key).select(*names).to_parquet(target)
+    # One number for each, not all their columns, so that many users fit into memory.
+    last = known.group_by(key).agg(last=known[ROW].argmax(newest)).select("last")
+    known.semi_join(last, known[ROW] == last["last"]).order_by(key).select(*names).to_parquet(
+        target
+    )
 
 
 def summary(

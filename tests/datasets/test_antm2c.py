@@ -1,16 +1,19 @@
 import gzip
+import pathlib
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from ctr_keras import data
 from ctr_keras.data.manifest import Manifest
 from ctr_keras.data.split import SPLITS
-from ctr_keras.datasets import antm2c, antm2c_raw, truth
+from ctr_keras.datasets import antm2c, antm2c_raw, drafts, truth
 from ctr_keras.datasets.antm2c_raw import COLUMNS, FEATURES
 from ctr_keras.schema import Schema
 from tests.datasets.test_movielens import stored
 
+ROOT = pathlib.Path(__file__).parents[2]
 TEXTS = ["", "coffee;milk", 'a "latte", hot', "two\nlines", "咖啡;牛奶"]
 
 
@@ -139,6 +142,32 @@ def test_true_probabilities_stay_apart(tmp_path, frame):
     assert set(truth.bounds(made.folder)["bayes_auc"]) == set(SPLITS)
 
 
+def test_a_batch_is_what_models_take(made):
+    batches = data.read(made.folder / "train", batch_size=8, shuffle=True)
+    features, label = next(iter(batches))
+    assert features["features_26"].shape == label.shape == (8,)
+    assert set(features["scene"].numpy()) <= {2, 3, 4}
+
+
+def test_a_killed_prepare_goes_on(tmp_path, frame, monkeypatch):
+    def crash(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(antm2c, "write", crash)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(tmp_path, frame)
+    monkeypatch.setattr(antm2c_raw, "copy_checked", lambda *_: pytest.fail("read again"))
+    made = prepare(tmp_path, frame)
+    assert sum(made.rows.values()) == len(frame) and not list(made.folder.glob("rows*"))
+
+
+def test_the_tracked_schema_is_the_draft(tmp_path):
+    tracked = ROOT / "tf_data" / "antm2c" / "schema.json"
+    drafts.save(antm2c.draft_schema(), tmp_path / "schema.json")
+    assert tracked.read_bytes() == (tmp_path / "schema.json").read_bytes()
+
+
 def test_times_of_other_forms(tmp_path, frame):
     expected = pd.to_datetime(expected_of(frame, "test")["log_time"])
     times = expected.astype("datetime64[s]").astype(np.int64).tolist()
@@ -233,4 +262,12 @@ def test_batches_beyond_the_first(tmp_path, frame, monkeypatch):
     bad.loc[55, "label"] = "x"
     with pytest.raises(ValueError, match="row 57, column 'label'"):
         prepare(tmp_path, bad)
-    assert sum(prepare(tmp_path, frame).rows.values()) == len(frame)
+    frame.to_csv(tmp_path / "raw.csv", index=False)
+    copied = antm2c_raw.copy_checked(
+        [tmp_path / "raw.csv"] * 2, tmp_path / "rows.parquet", [], None, None, quiet
+    )
+    table = pd.read_parquet(tmp_path / "rows.parquet")
+    assert copied == len(table) == 2 * len(frame)
+    assert table["item_id"].tolist() == frame["item_id"].tolist() * 2
+    assert table[antm2c_raw.FILE_ROW].tolist() == [*range(2, len(frame) + 2)] * 2
+    assert table["__row__"].tolist() == list(range(len(table)))

@@ -17,7 +17,7 @@ from ctr_keras.datasets.simulator.antm2c_exposures import SCENES, AntM2CConfig, 
 from ctr_keras.datasets.simulator.world import USERS_PER_CHUNK, VIEW_STREAM, World
 
 _PILOT_STREAM = 5
-_PILOT_ROWS = 4 * USERS_PER_CHUNK
+_PILOT_CHUNKS = 16
 _SCENE_TILT = 0.5
 _SCENE_DRIFT = 0.5
 _STEPS = 60
@@ -79,23 +79,29 @@ class Clicks:
         ).astype(np.float64)
 
     def _find_bias(self, config: AntM2CConfig, shelf: Shelf) -> np.ndarray:
-        """By bisection, on as many pilot rows of each scenario."""
-        seed = [config.seed, VIEW_STREAM, _PILOT_STREAM]
-        random = np.random.default_rng(seed)
-        users = Users(self._world, 1, random)
-        user = np.arange(_PILOT_ROWS) % USERS_PER_CHUNK
-        bias = np.zeros(len(SCENES))
-        for scene, rate in enumerate(config.click_rates):
-            scenes = np.full(_PILOT_ROWS, scene)
-            item = shelf.draw(scenes, np.zeros(_PILOT_ROWS, bool), random)
-            liking = self._liking(users, user, item, scenes)
-            low, high = -50.0, 50.0
-            for _ in range(_STEPS):
-                middle = (low + high) / 2
-                is_low = _sigmoid(middle + liking).mean() < rate
-                low, high = (middle, high) if is_low else (low, middle)
-            bias[scene] = (low + high) / 2
-        return bias
+        """By bisection, on a pilot row of each scenario for each of many users."""
+        random = np.random.default_rng([config.seed, VIEW_STREAM, _PILOT_STREAM])
+        user = np.arange(USERS_PER_CHUNK)
+        is_last = np.zeros(USERS_PER_CHUNK, bool)
+        likings: list[list[np.ndarray]] = [[] for _ in SCENES]
+        for chunk in range(_PILOT_CHUNKS):
+            users = Users(self._world, 1 + chunk * USERS_PER_CHUNK, random)
+            for number, found in enumerate(likings):
+                scene = np.full(USERS_PER_CHUNK, number)
+                item = shelf.draw(scene, is_last, random)
+                found.append(self._liking(users, user, item, scene))
+        rates = zip(likings, config.click_rates, strict=True)
+        return np.array([_solve(np.concatenate(found), rate) for found, rate in rates])
+
+
+def _solve(liking: np.ndarray, rate: float) -> float:
+    """The number whose sum with `liking` has `rate` as its mean probability, by bisection."""
+    low, high = -50.0, 50.0
+    for _ in range(_STEPS):
+        middle = (low + high) / 2
+        is_low = _sigmoid(middle + liking).mean() < rate
+        low, high = (middle, high) if is_low else (low, middle)
+    return (low + high) / 2
 
 
 class StreamedAUC:
