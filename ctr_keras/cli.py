@@ -440,14 +440,14 @@ def reproduce_at4ctr(
 ) -> None:
     """AT4CTR: auxiliary match tasks on every base model, against their rivals."""
     from ctr_keras.experiments import at4ctr
+    from ctr_keras.experiments.settings import settings_of
 
     if (table is None) == (figure is None):
         raise typer.BadParameter("give either --table or --figure")
     if plot is not None and figure is None:
         raise typer.BadParameter("draws a --figure", param_hint="--plot")
-    reproduction = at4ctr.Reproduction(
-        data, out, at4ctr.Settings.of(_options(settings or [])), jobs=jobs, report=_report
-    )
+    options = settings_of(at4ctr.Settings, _options(settings or []))
+    reproduction = at4ctr.Reproduction(data, out, options, jobs=jobs, report=_report)
     if table is not None:
         _print(reproduction.table(table), as_json)
     if figure is not None:
@@ -456,6 +456,28 @@ def reproduce_at4ctr(
             result.save(plot)
             _report(f"drew {plot}")
         _print(result, as_json)
+
+
+@reproduce_app.command("antm2c")
+def reproduce_antm2c(
+    data: Data = pathlib.Path("tf_data/antm2c"),
+    table: Annotated[int, typer.Option(help="5: models of several scenarios.")] = 5,
+    out: Annotated[
+        pathlib.Path, typer.Option(help="Keeps each training's result: run it again to go on.")
+    ] = pathlib.Path("saved_models/experiments"),
+    jobs: Annotated[int, typer.Option(min=1, help="Trainings at a time.")] = 1,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Of all trainings: seeds=5, epochs=5. Repeatable."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """AntM2C: models of several scenarios, by scenario."""
+    from ctr_keras.experiments import antm2c
+    from ctr_keras.experiments.settings import settings_of
+
+    options = settings_of(antm2c.Settings, _options(settings or []))
+    _print(antm2c.table(table, data, out, options, jobs=jobs, report=_report), as_json)
 
 
 @app.command()

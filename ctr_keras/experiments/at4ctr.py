@@ -21,6 +21,7 @@ from ctr_keras.experiments.comparison import Comparison, Method
 from ctr_keras.experiments.down_sampled import down_sampled
 from ctr_keras.experiments.figures import Figure, cost_figure, relevance_figure, weight_figure
 from ctr_keras.experiments.runs import Outcome, Run, run_all
+from ctr_keras.experiments.settings import check_positive
 from ctr_keras.negative_ratio import check_negative_ratio
 
 TABLES = (2, 3, 4)
@@ -68,22 +69,8 @@ class Settings:
     bases: tuple[str, ...] = BASES
     negative_ratio: float = 1.0
 
-    @classmethod
-    def of(cls, options: dict[str, Any]) -> "Settings":
-        """From some of its values by name; the others keep their defaults."""
-        known = [field.name for field in dataclasses.fields(cls)]
-        unknown = sorted(set(options) - set(known))
-        if unknown:
-            raise ValueError(f"The settings are {', '.join(known)}. Received: `{unknown[0]}`")
-        return cls(**options)
-
     def __post_init__(self) -> None:
-        for name in ("seeds", "epochs", "batch_size", "patience", "embedding_dim"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(
-                    f"`{name}` must be a positive integer. Received: `{name}={value!r}`"
-                )
+        check_positive(self, "seeds", "epochs", "batch_size", "patience", "embedding_dim")
         is_list = isinstance(self.bases, (list, tuple)) and self.bases
         if not is_list or not set(self.bases) <= set(BASES):
             raise ValueError(

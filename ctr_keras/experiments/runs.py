@@ -74,7 +74,7 @@ class Outcome:
         relevance: `experiments.relevance.Relevance` of the trained model, as a dict, or `None`.
     """
 
-    evaluation: dict[str, float]
+    evaluation: dict[str, Any]
     epochs: int
     best_epoch: int
     seconds: float | None

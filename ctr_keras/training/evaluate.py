@@ -110,14 +110,14 @@ def evaluate(
         areas = metrics.scenario_auc(
             np.concatenate(labels), np.concatenate(scores), np.concatenate(scenes)
         )
-        names = _names(scenarios[0].vocabulary)
+        names = scenario_names(scenarios[0].vocabulary)
         by_name = {names(scene): area for scene, area in areas.by_scenario.items()}
         found = dataclasses.replace(found, scenario_auc=by_name)
     return dataclasses.replace(found, negative_ratio=rows.negative_ratio)
 
 
-def _names(vocabulary: Vocabulary | None) -> Callable[[int], str]:
-    """What the ids of a feature stand for, where a vocabulary file tells."""
+def scenario_names(vocabulary: Vocabulary | None) -> Callable[[int], str]:
+    """From an id of a scenario to its name, where a vocabulary file tells, else to its number."""
     if vocabulary is None or vocabulary.file is None:
         return str
     values = pathlib.Path(vocabulary.file).read_text().splitlines()

@@ -10,6 +10,7 @@ from ctr_keras.experiments.comparison import Comparison, Method, paired
 from ctr_keras.experiments.down_sampled import down_sampled
 from ctr_keras.experiments.relevance import BINS, relevance
 from ctr_keras.experiments.runs import Outcome, Run, run_all
+from ctr_keras.experiments.settings import settings_of
 from ctr_keras.training import build_model
 from tests.conftest import make_rows
 
@@ -185,12 +186,12 @@ def test_bad_arguments(prepared, tmp_path):
     with pytest.raises(ValueError, match="`figure=1`"):
         reproduction.figure(1)
     with pytest.raises(ValueError, match="`seed`"):
-        at4ctr.Settings.of({"seed": 3})
+        settings_of(at4ctr.Settings, {"seed": 3})
     for bases in ("DIN", [], ["AT4CTR"]):
         with pytest.raises(ValueError, match="`bases` must be a list of FM"):
-            at4ctr.Settings.of({"bases": bases})
+            settings_of(at4ctr.Settings, {"bases": bases})
     with pytest.raises(ValueError, match="`seeds=0`"):
-        at4ctr.Settings.of({"seeds": 0})
+        settings_of(at4ctr.Settings, {"seeds": 0})
     for model, options, match in (
         ("AT4CTR", {"base": "Nothing"}, "model='Nothing'"),
         ("AT4CTR", {"base_options": 3}, "base_options=3"),
