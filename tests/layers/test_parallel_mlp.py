@@ -10,13 +10,12 @@ COMMON = RNG.normal(size=(6, 5)).astype("float32")
 OWN = RNG.normal(size=(6, 3, 5)).astype("float32")
 
 
-@pytest.mark.parametrize("x", [COMMON, OWN], ids=["common", "own"])
 @pytest.mark.parametrize(
-    "kwargs",
+    ("x", "kwargs"),
     [
-        {"num_mlps": 3, "units": [7, 4]},
-        {"num_mlps": 3, "units": [4], "activation": "dice", "dropout": 0.2, "seed": 1},
-        {"num_mlps": 3, "units": [4], "activation": None, "use_bias": False},
+        (COMMON, {"num_mlps": 3, "units": [7, 4]}),
+        (OWN, {"num_mlps": 3, "units": [4], "activation": "dice", "dropout": 0.2, "seed": 1}),
+        (OWN, {"num_mlps": 3, "units": [4], "activation": None, "use_bias": False}),
     ],
 )
 def test_conformance(x, kwargs):

@@ -12,8 +12,7 @@ X = RNG.normal(size=(6, 5)).astype("float32")
     "kwargs",
     [
         {},
-        {"num_experts": 2, "num_shared_experts": 3, "num_levels": 3},
-        {"num_levels": 2, "activation": "dice", "dropout": 0.2, "seed": 1},
+        {"num_experts": 2, "num_shared_experts": 3, "num_levels": 2, "dropout": 0.2, "seed": 1},
     ],
 )
 def test_conformance(kwargs):

@@ -11,13 +11,11 @@ OWN = RNG.normal(size=(6, 3, 5)).astype("float32")
 SCENARIO = np.array([0, 2, 1, 1, -2, 3], "int32")
 
 
-@pytest.mark.parametrize("x", [COMMON, OWN], ids=["common", "own"])
-def test_conformance(x):
+def test_conformance():
     kwargs = {"num_scenarios": 3, "units": [4, 2]}
-    run_layer_conformance(ScenarioTowers, kwargs, x, (6, 3))
-    run_layer_conformance(
-        ScenarioTowers, kwargs, x, (6, 1), keyword_inputs={"scenario": SCENARIO}
-    )  # fmt: skip
+    run_layer_conformance(ScenarioTowers, kwargs, COMMON, (6, 3))
+    scenario = {"scenario": SCENARIO}
+    run_layer_conformance(ScenarioTowers, kwargs, OWN, (6, 1), keyword_inputs=scenario)
 
 
 def test_own_tower_and_the_mean_for_a_scenario_without_one():
