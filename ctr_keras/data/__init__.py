@@ -1,6 +1,7 @@
 """TFRecord writing and reading, splits, down-sampling and descriptions."""
 
 from ctr_keras.columns import Ragged
+from ctr_keras.data.cold_slices import cold_slices, exposure_counts
 from ctr_keras.data.describe import Description, describe, plot
 from ctr_keras.data.history import past_items
 from ctr_keras.data.manifest import Manifest
@@ -13,8 +14,10 @@ __all__ = [
     "Description",
     "Manifest",
     "Ragged",
+    "cold_slices",
     "describe",
     "down_sample_negatives",
+    "exposure_counts",
     "past_items",
     "plot",
     "read",
