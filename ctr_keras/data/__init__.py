@@ -8,6 +8,7 @@ from ctr_keras.data.manifest import Manifest
 from ctr_keras.data.negatives import down_sample_negatives, recalibrate
 from ctr_keras.data.read import read
 from ctr_keras.data.split import time_split
+from ctr_keras.data.tasks import read_tasks
 from ctr_keras.data.write import write
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "past_items",
     "plot",
     "read",
+    "read_tasks",
     "recalibrate",
     "time_split",
     "write",
