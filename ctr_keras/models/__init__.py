@@ -1,6 +1,7 @@
 """Functional models that map features to click probability."""
 
 from ctr_keras.models.auxiliary import AT4CTR, CL4CTR, DMR, DeepMCP
+from ctr_keras.models.cold_start import MAML, MeLU
 from ctr_keras.models.ctr_model import CTRModel
 from ctr_keras.models.ranking import DIEN, DIN, FM, DBPMaN, DeepFM, WideDeep
 
@@ -13,7 +14,9 @@ __all__ = [
     "DIN",
     "DMR",
     "FM",
+    "MAML",
     "DeepFM",
     "DeepMCP",
+    "MeLU",
     "WideDeep",
 ]

@@ -7,7 +7,7 @@ import tensorflow as tf
 import ctr_keras as ck
 
 
-def run_model_conformance(build, schema, data, folder):
+def run_model_conformance(build, schema, data, folder, train=None):
     """Fit, any batch size, reload bit for bit, continue alike, config, export, same numbers.
 
     Args:
@@ -15,6 +15,7 @@ def run_model_conformance(build, schema, data, folder):
         schema: `small_schema`.
         data: Folder with rows of it.
         folder: Empty folder to save in.
+        train: What `fit` takes, by default batches of the rows.
 
     Returns:
         The trained model.
@@ -23,7 +24,8 @@ def run_model_conformance(build, schema, data, folder):
     model = build(schema)
     assert isinstance(model, ck.models.CTRModel)
     model.compile(ck.optimizers.LazyAdam(0.01))
-    history = model.fit(rows, epochs=2, verbose=0, shuffle=False).history
+    train = rows if train is None else train
+    history = model.fit(train, epochs=2, verbose=0, shuffle=False).history
     assert set(history) >= {"loss", "auc"}
     assert history["loss"][1] < history["loss"][0]
 
@@ -32,7 +34,7 @@ def run_model_conformance(build, schema, data, folder):
     assert expected.shape == (100, 1) and expected.dtype == np.float32
     assert ((expected > 0) & (expected < 1)).all()
     _check_batch_sizes(model, features, expected)
-    _check_reload(model, rows, features, expected, folder)
+    _check_reload(model, train, features, expected, folder)
     _check_config(build, schema)
     _check_export(model, data, folder)
     return model
@@ -44,7 +46,7 @@ def _check_batch_sizes(model, features, expected):
         np.testing.assert_allclose(model.predict(part, verbose=0), expected[:size], atol=1e-6)
 
 
-def _check_reload(model, rows, features, expected, folder):
+def _check_reload(model, train, features, expected, folder):
     file = folder / f"{model.name}.keras"
     model.save(file)
     loaded = keras.models.load_model(file)
@@ -54,7 +56,7 @@ def _check_reload(model, rows, features, expected, folder):
     after = []
     for each in (model, loaded):
         keras.utils.set_random_seed(3)
-        each.fit(rows, epochs=1, verbose=0, shuffle=False)
+        each.fit(train, epochs=1, verbose=0, shuffle=False)
         after.append(each.predict(features, verbose=0))
     np.testing.assert_array_equal(*after)
 

@@ -1,0 +1,6 @@
+"""Models for users and items that training hardly knows."""
+
+from ctr_keras.models.cold_start.maml import MAML
+from ctr_keras.models.cold_start.melu import MeLU
+
+__all__ = ["MAML", "MeLU"]
