@@ -1,7 +1,7 @@
 """Functional models that map features to click probability."""
 
 from ctr_keras.models.auxiliary import AT4CTR, CL4CTR, DMR, DeepMCP
-from ctr_keras.models.cold_start import MAML, MeLU
+from ctr_keras.models.cold_start import MAML, DropoutNet, MeLU
 from ctr_keras.models.ctr_model import CTRModel
 from ctr_keras.models.ranking import DIEN, DIN, FM, DBPMaN, DeepFM, WideDeep
 
@@ -17,6 +17,7 @@ __all__ = [
     "MAML",
     "DeepFM",
     "DeepMCP",
+    "DropoutNet",
     "MeLU",
     "WideDeep",
 ]

@@ -1,6 +1,10 @@
+import keras
+import numpy as np
 import pytest
+import tensorflow as tf
 
 import ctr_keras as ck
+from ctr_keras.models.cold_start.task_batch import halves
 from tests.models.conformance import run_model_conformance
 
 
@@ -8,10 +12,16 @@ def maml(schema, cls=ck.models.MAML, **kwargs):
     return cls(schema, **{"embedding_dim": 4, "units": (6,), **kwargs})
 
 
-MODELS = {
-    "MAML": maml,
-    "MeLU": lambda schema: maml(schema, ck.models.MeLU),
-}
+def melu(schema, **kwargs):
+    return maml(schema, ck.models.MeLU, **kwargs)
+
+
+def dropout_net(schema, base=ck.models.DeepFM, **kwargs):
+    return ck.models.DropoutNet(base(schema, embedding_dim=4, units=(6,)), **kwargs)
+
+
+MODELS = {"MAML": maml, "MeLU": melu, "DropoutNet": dropout_net}
+ON_TASKS = ("MAML", "MeLU", "MetaEmb")
 
 
 @pytest.fixture(scope="module")
@@ -21,4 +31,355 @@ def tasks(small_data, small_schema):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_conformance(name, small_schema, small_data, tasks, tmp_path):
-    run_model_conformance(MODELS[name], small_schema, small_data, tmp_path, tasks)
+    train = tasks if name in ON_TASKS else None
+    run_model_conformance(MODELS[name], small_schema, small_data, tmp_path, train)
+
+
+# MAML and MeLU
+
+TOY = ck.Schema(
+    [
+        ck.Feature("user_id", "user", vocabulary=ck.Vocabulary.of_size(9)),
+        ck.Feature("item_id", "item", vocabulary=ck.Vocabulary.of_size(8)),
+        ck.Feature("past", "history", length=3, shares="item_id"),
+        ck.Feature("label", "label", kind="number"),
+    ]
+)
+# Rows of the support and of the query of each task; two tasks lack one of them.
+COUNTS = {"support": [4, 2, 0, 3], "query": [3, 1, 2, 0]}
+
+
+def toy_batch(seed=0):
+    """A batch of four tasks; an item comes several times in a task, as target and in the past."""
+    rng = np.random.default_rng(seed)
+    batch = {}
+    for half, counts in COUNTS.items():
+        mask = np.arange(max(counts)) < np.array(counts)[:, None]
+        x = {
+            "user_id": np.arange(2, 6)[:, None] * mask,
+            "item_id": rng.integers(1, 8, mask.shape) * mask,
+            "past": rng.integers(0, 8, (*mask.shape, 3)) * mask[..., None],
+        }
+        label = (rng.random(mask.shape) < 0.5) * mask
+        batch[half] = ({k: v.astype("int32") for k, v in x.items()}, *(
+            v.astype("float32") for v in (label, mask)
+        ))  # fmt: skip
+    return batch
+
+
+def toy_model(build, **kwargs):
+    """Weights large enough for an inner step to matter."""
+    model = build(TOY, activation="tanh", **{"inner_learning_rate": 0.7, **kwargs})
+    rng = np.random.default_rng(1)
+    for weight in model.trainable_weights:
+        weight.assign(rng.normal(0, 0.6, weight.shape))
+    model.compile(metrics=[])
+    return model
+
+
+class Reading:
+    """The network and its gradients in NumPy, one task at a time, dense tables and no masks."""
+
+    def __init__(self, model):
+        table = model.get_layer("embedding")
+        self.w = {name: table.rows(name).astype(float) for name in ("user_id", "item_id")}
+        decision = model.get_layer("decision").shared_weights
+        for name, value in zip(("k0", "b0", "k1", "b1"), decision, strict=True):
+            self.w[name] = np.array(value, float)
+
+    @staticmethod
+    def rows_of(part, task):
+        x, y, mask = part
+        kept = mask[task] > 0
+        return {k: v[task][kept] for k, v in x.items()}, y[task][kept]
+
+    def forward(self, x, w):
+        past = [w["item_id"][p[p > 0]].mean(axis=0) if p.any() else np.zeros(4) for p in x["past"]]
+        joint = np.concatenate(
+            [w["user_id"][x["user_id"]], w["item_id"][x["item_id"]], np.reshape(past, (-1, 4))],
+            axis=1,
+        )
+        hidden = np.tanh(joint @ w["k0"] + w["b0"])
+        return joint, hidden, (hidden @ w["k1"] + w["b1"])[:, 0]
+
+    def loss(self, x, y, w):
+        logit = self.forward(x, w)[2]
+        return np.mean(np.log1p(np.exp(logit)) - y * logit)
+
+    def gradient(self, x, y, w):
+        joint, hidden, logit = self.forward(x, w)
+        g = {name: np.zeros_like(value) for name, value in w.items()}
+        up = ((1 / (1 + np.exp(-logit)) - y) / len(y))[:, None]
+        g["k1"], g["b1"] = hidden.T @ up, up.sum(axis=0)
+        up = (up @ w["k1"].T) * (1 - hidden**2)
+        g["k0"], g["b0"] = joint.T @ up, up.sum(axis=0)
+        up = up @ w["k0"].T
+        for row in range(len(y)):
+            g["user_id"][x["user_id"][row]] += up[row, :4]
+            g["item_id"][x["item_id"][row]] += up[row, 4:8]
+            past = x["past"][row][x["past"][row] > 0]
+            for item in past:
+                g["item_id"][item] += up[row, 8:] / len(past)
+        return g
+
+    def adapted(self, batch, task, model, moves_embeddings):
+        w = {name: value.copy() for name, value in self.w.items()}
+        x, y = self.rows_of(batch["support"], task)
+        for _ in range(model.inner_steps if len(y) else 0):
+            for name, gradient in self.gradient(x, y, w).items():
+                if moves_embeddings or name[0] in "kb":
+                    w[name] -= model.inner_learning_rate * gradient
+        return w
+
+
+def outer_loss(model, batch):
+    return model._after_adapting(*halves(batch, list(model.input)))[1]
+
+
+def outer_gradients(model, batch):
+    with tf.GradientTape() as tape:
+        loss = outer_loss(model, batch)
+    found = tape.gradient(loss, model.trainable_weights)
+    return {w.path: tf.convert_to_tensor(g).numpy() for w, g in
+            zip(model.trainable_weights, found, strict=True)}  # fmt: skip
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("name", ["MAML", "MeLU"])
+def test_all_tasks_at_once_are_one_task_at_a_time(name, steps):
+    model, batch = toy_model(MODELS[name], inner_steps=steps), toy_batch()
+    reading, losses = Reading(model), []
+    adapted = model.adapt(batch["support"]).predict(batch["query"][0])
+    assert adapted.shape == (4, 3)
+    for task in range(4):
+        w = reading.adapted(batch, task, model, name == "MAML")
+        x, y = reading.rows_of(batch["query"], task)
+        if len(y):
+            losses.append(reading.loss(x, y, w))
+            expected = 1 / (1 + np.exp(-reading.forward(x, w)[2]))
+            np.testing.assert_allclose(adapted[task, : len(y)], expected, atol=1e-5)
+    assert len(losses) == 3
+    assert float(outer_loss(model, batch)) == pytest.approx(np.mean(losses), abs=1e-5)
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+@pytest.mark.parametrize("name", ["MAML", "MeLU"])
+def test_outer_gradient_is_a_finite_difference(name, steps):
+    model, batch = toy_model(MODELS[name], inner_steps=steps), toy_batch()
+    gradients, rng = outer_gradients(model, batch), np.random.default_rng(2)
+    for weight in model.trainable_weights:
+        start, losses = weight.numpy(), []
+        direction = rng.normal(size=start.shape).astype("float32")
+        for step in (0.01, -0.01):
+            weight.assign(start + step * direction)
+            losses.append(float(outer_loss(model, batch)))
+        weight.assign(start)
+        expected = (losses[0] - losses[1]) / 0.02
+        assert np.sum(gradients[weight.path] * direction) == pytest.approx(expected, abs=2e-4)
+        assert abs(expected) > 1e-3
+
+
+@pytest.mark.parametrize("name", ["MAML", "MeLU"])
+def test_first_order_takes_the_inner_gradient_as_a_constant(name):
+    model, batch = toy_model(MODELS[name], first_order=True, inner_steps=2), toy_batch()
+    reading, parts = Reading(model), []
+    for task in (0, 1, 2):
+        w = reading.adapted(batch, task, model, name == "MAML")
+        parts.append(reading.gradient(*reading.rows_of(batch["query"], task), w))
+    expected = {key: np.mean([part[key] for part in parts], axis=0) for key in reading.w}
+    found = outer_gradients(model, batch)
+    for key, path in {"k0": "kernel_0", "b0": "bias_0", "k1": "kernel_1", "b1": "bias_1"}.items():
+        np.testing.assert_allclose(found[f"decision/{path}"], expected[key], atol=1e-5)
+    table = np.concatenate([expected["user_id"], expected["item_id"]])
+    np.testing.assert_allclose(found["embedding/embeddings_4"], table, atol=1e-5)
+
+    second = outer_gradients(toy_model(MODELS[name], inner_steps=2), batch)
+    for path, gradient in found.items():
+        assert np.abs(second[path] - gradient).max() > 1e-3
+
+
+def test_maml_moves_the_embeddings_of_the_support_and_melu_none():
+    batch = toy_batch()
+    moved = toy_model(maml).adapt(batch["support"]).fast
+    touched, x = set(), batch["support"][0]
+    for task in range(4):
+        touched |= {("user", task, i) for i in x["user_id"][task]}
+        touched |= {("item", task, i) for i in (*x["item_id"][task], *x["past"][task].ravel())}
+    assert moved.moves.shape == (len([t for t in touched if t[2]]), 4)
+    assert (np.abs(moved.moves).max(axis=1) > 0).all()
+    fixed = toy_model(melu).adapt(batch["support"]).fast
+    assert fixed.moves is None and fixed.touched is None
+
+
+def test_adapting_leaves_the_model_as_it_is():
+    model, batch = toy_model(maml), toy_batch()
+    before = model.get_weights()
+    model.adapt(batch["support"])
+    for x, y in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def test_one_task_needs_no_axis_of_tasks():
+    model, batch = toy_model(maml), toy_batch()
+    several = model.adapt(batch["support"]).predict(batch["query"][0])
+    (x, y, _), (z, _, _) = batch["support"], batch["query"]
+    one = model.adapt(({k: v[0] for k, v in x.items()}, y[0]))
+    found = one.predict({k: v[0] for k, v in z.items()})
+    np.testing.assert_allclose(found, several[0], atol=1e-6)
+
+
+def test_without_support_the_shared_weights_predict():
+    model, batch = toy_model(maml), toy_batch()
+    x = {k: v[2] for k, v in batch["query"][0].items()}
+    alone = model.predict(x, verbose=0)[:, 0]
+    adapted = model.adapt(batch["support"]).predict(batch["query"][0])
+    np.testing.assert_allclose(adapted[2, :2], alone[:2], atol=1e-6)
+
+
+def test_adapted_probabilities_are_corrected_for_down_sampling():
+    model, batch = toy_model(melu), toy_batch()
+    before = model.adapt(batch["support"]).predict(batch["query"][0])
+    model.negative_ratio = 0.1
+    after = model.adapt(batch["support"]).predict(batch["query"][0])
+    np.testing.assert_allclose(after, ck.data.recalibrate(before, 0.1), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["MAML", "MeLU"])
+def test_no_query_at_all_is_no_failure(name):
+    model, batch = toy_model(MODELS[name]), toy_batch()
+    x, y, weight = batch["query"]
+    before = model.get_weights()
+    empty = ({k: np.zeros_like(v) for k, v in x.items()}, 0 * y, 0 * weight)
+    logs = model.train_step({"support": batch["support"], "query": empty})
+    assert float(logs["loss"]) == 0
+    for old, new in zip(before, model.get_weights(), strict=True):
+        assert np.isfinite(new).all() and np.abs(new - old).max() == 0
+
+
+def test_numbers_are_scaled_by_rows_that_are_there(small_schema, tasks):
+    batch = next(iter(tasks))
+    model = maml(small_schema)
+    model.compile(metrics=[])
+    model.train_step(batch)
+    ages = [x["age"][w > 0] for x, _, w in batch.values()]
+    scale = model.get_layer("age_scale")
+    assert float(scale.moving_mean[0]) == pytest.approx(0.1 * np.concatenate(ages).mean(), rel=1e-4)
+
+
+def test_a_task_is_learned(small_schema, small_data):
+    """What a user clicks is decided by the user: adapting tells new users apart."""
+    tasks = ck.data.read_tasks(small_data, small_schema, "user_id", support=9, query=6, tasks=28)
+    model = maml(small_schema, inner_learning_rate=0.5)
+    model.compile(ck.optimizers.LazyAdam(0.02))
+    logs = model.fit(tasks, epochs=25, verbose=0).history
+    assert logs["auc"][-1] > 0.9 and logs["auc"][-1] > logs["auc"][0]
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision(policy, small_schema, tasks):
+    keras.config.set_dtype_policy(policy)
+    model = maml(small_schema)
+    model.compile()
+    assert np.isfinite(model.fit(tasks, verbose=0).history["loss"][0])
+
+
+def test_bad_arguments_of_meta_learners(small_schema, small_data, tasks):
+    for build in (maml, melu):
+        for name, value in {"inner_learning_rate": 0, "inner_steps": 0}.items():
+            with pytest.raises(ValueError, match=f"Received: `{name}=0`"):
+                build(small_schema, **{name: value})
+    model = maml(small_schema)
+    model.compile()
+    with pytest.raises(ValueError, match="batches of tasks, as `ck.data.read_tasks`"):
+        model.fit(ck.data.read(small_data, small_schema, 50), verbose=0)
+    x, y, weight = next(iter(tasks))["support"]
+    with pytest.raises(ValueError, match="'age'"):
+        model.adapt(({k: v for k, v in x.items() if k != "age"}, y, weight))
+    with pytest.raises(ValueError, match="`label.shape="):
+        model.adapt((x, y[..., None], weight[..., None]))
+
+
+# DropoutNet
+
+
+@pytest.fixture(scope="module")
+def batch(small_data, small_schema):
+    return next(iter(ck.data.read(small_data, small_schema, 200)))
+
+
+def used_vectors(model, x, training):
+    """The id embeddings that reach the network: user's and item's."""
+    names = {"user_id": "embedding_user_dropout", "item_id": "embedding_item_dropout"}
+    outputs = {key: model.get_layer(name).output for key, name in names.items()}
+    graph = keras.Model(model.input, outputs)
+    found = graph({name: x[name] for name in model.input}, training=training)
+    return {key: value.numpy() for key, value in found.items()}
+
+
+@pytest.mark.parametrize("fill", ["zero", "mean"])
+def test_shares_of_rows_lose_one_of_their_ids(fill, small_schema, batch):
+    x, _ = batch
+    model = dropout_net(small_schema, user_rate=0.3, item_rate=0.5, fill=fill, seed=4)
+    table = model.base.get_layer("embedding")
+    kept = {name: table.rows(name)[x[name]] for name in ("user_id", "item_id")}
+    unknown = {name: x[name].numpy() == 1 for name in kept}
+    assert unknown["item_id"].any() and not unknown["user_id"].any()
+    means = {}
+    for name in kept:
+        known = kept[name][~unknown[name]]
+        means[name] = 0.01 * known.mean(axis=0) if fill == "mean" else np.zeros(4)
+    used = used_vectors(model, x, training=True)
+    dropped = {name: ~(used[name] == kept[name]).all(axis=1) for name in kept}
+    for name in kept:
+        filled = used[name][dropped[name]]
+        np.testing.assert_allclose(filled, np.tile(means[name], (len(filled), 1)), atol=1e-6)
+        assert dropped[name][unknown[name]].all()
+    item = dropped["item_id"] & ~unknown["item_id"]
+    assert not (dropped["user_id"] & item).any()
+    assert abs(dropped["user_id"].mean() - 0.3) < 0.1
+    assert abs(item[~unknown["item_id"]].mean() - 0.5) < 0.1
+    again = used_vectors(model, x, training=True)
+    assert not all((again[name] == used[name]).all() for name in used)  # drawn anew
+
+    alone = used_vectors(model, x, training=False)
+    for name in kept:
+        np.testing.assert_array_equal(alone[name][~unknown[name]], kept[name][~unknown[name]])
+    assert np.allclose(alone["item_id"][unknown["item_id"]], means["item_id"] if fill == "zero"
+                       else model.get_layer("embedding_item_dropout").mean)  # fmt: skip
+
+
+def test_known_ids_are_predicted_as_by_the_base(small_schema, batch):
+    x, _ = batch
+    base = ck.models.DIN(small_schema, embedding_dim=4, units=(6,), attention_units=(4,))
+    base.negative_ratio = 0.5
+    model = ck.models.DropoutNet(base)
+    known = x["item_id"].numpy() > 1
+    mine, theirs = (m.predict(x, verbose=0)[:, 0] for m in (model, base))
+    np.testing.assert_allclose(mine[known], theirs[known], atol=1e-6)
+    assert np.abs(mine[~known] - theirs[~known]).max() > 1e-6
+    assert {id(w) for w in base.trainable_weights} == {id(w) for w in model.trainable_weights}
+
+
+def test_losses_of_the_base_of_dropout_net_stay(small_schema, batch):
+    model = dropout_net(small_schema, base=ck.models.DIEN)
+    model.compile()
+    assert "interest_loss" in model.fit(*batch, verbose=0).history
+
+
+def test_one_side_alone(small_schema, batch):
+    schema = ck.Schema([f for f in small_schema if f.role != "user"])
+    base = ck.models.FM(schema, embedding_dim=4)
+    model = ck.models.DropoutNet(base, user_rate=0)
+    assert np.isfinite(model.predict(batch[0], verbose=0)).all()
+    with pytest.raises(ValueError, match="role 'user'. Received: `base="):
+        ck.models.DropoutNet(base)
+
+
+def test_bad_arguments_of_dropout_net(small_schema):
+    for bad in ({"user_rate": -0.1}, {"user_rate": 0.6, "item_rate": 0.6}):
+        with pytest.raises(ValueError, match="Received: `user_rate="):
+            dropout_net(small_schema, **bad)
+    with pytest.raises(ValueError, match="Received: `fill='noise'`"):
+        dropout_net(small_schema, fill="noise")
+    with pytest.raises(TypeError, match="model of ctr_keras"):
+        ck.models.DropoutNet(keras.Sequential())

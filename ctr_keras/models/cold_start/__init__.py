@@ -1,6 +1,7 @@
 """Models for users and items that training hardly knows."""
 
+from ctr_keras.models.cold_start.dropout_net import DropoutNet
 from ctr_keras.models.cold_start.maml import MAML
 from ctr_keras.models.cold_start.melu import MeLU
 
-__all__ = ["MAML", "MeLU"]
+__all__ = ["DropoutNet", "MAML", "MeLU"]
