@@ -1,7 +1,7 @@
 """Functional models that map features to click probability."""
 
 from ctr_keras.models.auxiliary import AT4CTR, CL4CTR, DMR, DeepMCP
-from ctr_keras.models.cold_start import MAML, DropoutNet, MeLU
+from ctr_keras.models.cold_start import MAML, DropoutNet, MeLU, MetaEmb
 from ctr_keras.models.ctr_model import CTRModel
 from ctr_keras.models.ranking import DIEN, DIN, FM, DBPMaN, DeepFM, WideDeep
 
@@ -19,5 +19,6 @@ __all__ = [
     "DeepMCP",
     "DropoutNet",
     "MeLU",
+    "MetaEmb",
     "WideDeep",
 ]

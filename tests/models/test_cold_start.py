@@ -20,7 +20,20 @@ def dropout_net(schema, base=ck.models.DeepFM, **kwargs):
     return ck.models.DropoutNet(base(schema, embedding_dim=4, units=(6,)), **kwargs)
 
 
-MODELS = {"MAML": maml, "MeLU": melu, "DropoutNet": dropout_net}
+def a_base(schema, cls=ck.models.DeepFM, **kwargs):
+    """A base that has seen ages, as a trained one has."""
+    base = cls(schema, embedding_dim=4, units=(6,), **kwargs)
+    if "age" in schema:
+        base.get_layer("age_scale").moving_mean.assign([40.0])
+        base.get_layer("age_scale").moving_variance.assign([100.0])
+    return base
+
+
+def meta_emb(schema, **kwargs):
+    return ck.models.MetaEmb(a_base(schema), **kwargs)
+
+
+MODELS = {"MAML": maml, "MeLU": melu, "DropoutNet": dropout_net, "MetaEmb": meta_emb}
 ON_TASKS = ("MAML", "MeLU", "MetaEmb")
 
 
@@ -383,3 +396,135 @@ def test_bad_arguments_of_dropout_net(small_schema):
         dropout_net(small_schema, fill="noise")
     with pytest.raises(TypeError, match="model of ctr_keras"):
         ck.models.DropoutNet(keras.Sequential())
+
+
+# MetaEmb
+
+
+@pytest.fixture(scope="module")
+def item_tasks(small_data, small_schema):
+    return ck.data.read_tasks(small_data, small_schema, "item_id", support=5, query=5, tasks=8)
+
+
+def generated(model, x):
+    """The generator read from its formula, for features of items (rows, ...)."""
+    table = model.base.get_layer("embedding")
+    projection = model.base.get_layer("embedding_item_vector").kernel.numpy()
+    vectors = []
+    for name in ("genres", "title"):
+        ids = np.array(x[name])
+        rows = table.rows(name)[ids] * (ids > 0)[..., None]
+        vectors.append(rows.sum(axis=1) / np.maximum((ids > 0).sum(axis=1), 1)[:, None])
+    vectors.append(np.array(x["item_vector"]) @ projection)
+    kernel, bias = (w.numpy() for w in model.get_layer("generator").weights)
+    return model.scale * np.tanh(np.mean(vectors, axis=0) @ kernel + bias)
+
+
+def test_generated_embeddings_by_hand(small_schema, batch):
+    x, _ = batch
+    model = meta_emb(small_schema)
+    found = model.initial_embeddings(x)
+    assert {name: v.shape for name, v in found.items()} == {
+        "linear": (200, 1), "embedding": (200, 4),
+    }  # fmt: skip
+    expected = generated(model, x)
+    np.testing.assert_allclose(
+        np.concatenate([found["linear"], found["embedding"]], axis=1), expected, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("key", ["item", "user"])
+def test_unknown_ids_alone_are_predicted_from_generated_ones(key, small_schema, batch):
+    x = dict(batch[0])
+    base = a_base(small_schema)
+    base.negative_ratio = 0.5
+    model = ck.models.MetaEmb(base, key)
+    feature = f"{key}_id"
+    ids = x[feature].numpy().copy()
+    ids[:20], ids[20:30] = 1, 0
+    x[feature] = tf.constant(ids)
+    found, plain = (m.predict(x, verbose=0)[:, 0] for m in (model, base))
+    np.testing.assert_allclose(found[ids != 1], plain[ids != 1], atol=1e-6)
+    assert np.abs(found[ids == 1] - plain[ids == 1]).max() > 1e-4
+    # The same as if each new one had its row in the tables.
+    for row in np.flatnonzero(ids == 1)[:5]:
+        one = {name: value[row : row + 1] for name, value in x.items()}
+        for table, vector in model.initial_embeddings(one).items():
+            base.get_layer(table).assign_rows(feature, vector, [5])
+        as_known = {**one, feature: tf.constant([5], "int32")}
+        assert base.predict(as_known, verbose=0)[0, 0] == pytest.approx(found[row], abs=1e-5)
+
+
+@pytest.mark.parametrize("cls", [ck.models.DeepFM, ck.models.DIN])
+def test_only_the_generator_learns(cls, small_schema, item_tasks):
+    base = a_base(small_schema, cls)
+    model = ck.models.MetaEmb(base)
+    model.compile(ck.optimizers.LazyAdam(0.02))
+    before = {id(w): w.numpy() for w in base.variables if "optimizer" not in w.path}
+    start = [w.numpy() for w in model.get_layer("generator").weights]
+    logs = model.fit(item_tasks, epochs=6, verbose=0).history
+    assert logs["loss"][-1] < logs["loss"][0]
+    for weight in base.weights:
+        np.testing.assert_array_equal(weight, before[id(weight)])
+    for old, new in zip(start, model.get_layer("generator").weights, strict=True):
+        assert np.abs(new.numpy() - old).max() > 1e-3
+    assert {w.path for w in model.trainable_weights} == {"generator/dense/kernel",
+                                                         "generator/dense/bias"}  # fmt: skip
+    assert base.trainable_weights  # the base can go on learning by itself
+
+
+def test_generator_loss_by_hand(small_schema, item_tasks):
+    """Each task by itself: phi, a finite-difference step on mini-batch a, the loss on b."""
+    base = a_base(small_schema, activation="tanh")
+    model = ck.models.MetaEmb(base, alpha=0.3, inner_learning_rate=2.0)
+    model.compile(metrics=[])
+    data = next(iter(item_tasks))
+    for x, _, _ in data.values():
+        # Row 5 is to stand for the new items, so it must be nobody's past.
+        x["history_item_id"] = tf.where(x["history_item_id"] == 5, 0, x["history_item_id"])
+    losses = [generator_loss(model, data, task) for task in range(8)]
+    logs = model.train_step(data)
+    assert float(logs["loss"]) == pytest.approx(np.mean(losses), rel=1e-3)
+
+
+def generator_loss(model, data, task):
+    halves, logits = {}, keras.Model(model.base.input, model.base.tensors["logit"])
+    for half, (x, y, weight) in data.items():
+        kept = weight[task].numpy() > 0
+        rows = {name: value[task][kept] for name, value in x.items()}
+        halves[half] = ({**rows, "item_id": tf.fill((kept.sum(),), 5)}, y[task].numpy()[kept])
+
+    def loss(half, vector):
+        x, y = halves[half]
+        for table, part in {"linear": vector[:1], "embedding": vector[1:]}.items():
+            model.base.get_layer(table).assign_rows("item_id", part[None], [5])
+        logit = logits({name: x[name] for name in model.input}).numpy()[:, 0].astype(float)
+        return np.mean(np.logaddexp(0, logit) - y * logit)
+
+    saved = [w.numpy() for w in model.base.weights]
+    # The rows of an item differ in their vectors, so the start is a mean.
+    start = np.mean(np.concatenate([generated(model, x) for x, _ in halves.values()]), axis=0)
+    gradient = [(loss("support", start + d) - loss("support", start - d)) / 0.02
+                for d in 0.01 * np.eye(5)]  # fmt: skip
+    end = start - model.inner_learning_rate * np.array(gradient)
+    total = model.alpha * loss("support", start) + (1 - model.alpha) * loss("query", end)
+    for weight, value in zip(model.base.weights, saved, strict=True):
+        weight.assign(value)
+    return total
+
+
+def test_bad_arguments_of_meta_emb(small_schema, small_data, item_tasks, tmp_path):
+    bad = {"key": "scenario", "alpha": 1.5, "inner_learning_rate": 0, "scale": -1}
+    for name, value in bad.items():
+        with pytest.raises(ValueError, match=f"Received: `{name}={value!r}`"):
+            meta_emb(small_schema, **{name: value})
+    schema = ck.Schema([f for f in small_schema if f.name != "age"])
+    with pytest.raises(ValueError, match="beside 'user_id', to generate from"):
+        meta_emb(schema, key="user")
+    model = meta_emb(small_schema)
+    model.base.negative_ratio = 0.5
+    model.compile()
+    with pytest.raises(ValueError, match="`x.negative_ratio=1.0`"):
+        model.fit(item_tasks, verbose=0)
+    with pytest.raises(ValueError, match="needs the feature 'genres'"):
+        model.initial_embeddings({"title": np.zeros((2, 4), int)})
