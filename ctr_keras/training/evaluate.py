@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from ctr_keras import data, metrics
 from ctr_keras.models import CTRModel
@@ -82,10 +83,18 @@ def evaluate(
         ValueError: the file is no model of this package, or the data has other columns.
     """
     model = load_model(model) if not isinstance(model, CTRModel) else model
+    rows = data.read(path, model.schema, batch_size)
+    found = _evaluation(*predictions(model, rows, progress))
+    return dataclasses.replace(found, negative_ratio=rows.negative_ratio)
+
+
+def predictions(
+    model: CTRModel, rows: tf.data.Dataset, progress: Callable[[int], Any] | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Labels, probabilities and groups (`None` without a group feature) of all rows, in order."""
     predict = inference_function(model)
     groups = [feature.name for feature in model.schema.by_role("group")]
     labels, scores, keys = [], [], []
-    rows = data.read(path, model.schema, batch_size)
     for x, y in rows:
         labels.append(y.numpy())
         scores.append(predict(x).numpy()[:, 0])
@@ -93,10 +102,7 @@ def evaluate(
             keys.append(x[groups[0]].numpy())
         if progress is not None:
             progress(len(y))
-    found = _evaluation(
-        np.concatenate(labels), np.concatenate(scores), np.concatenate(keys) if keys else None
-    )
-    return dataclasses.replace(found, negative_ratio=rows.negative_ratio)
+    return np.concatenate(labels), np.concatenate(scores), np.concatenate(keys) if keys else None
 
 
 def load_model(path: str | os.PathLike) -> CTRModel:

@@ -234,12 +234,16 @@ class Adapted:
         Returns:
             float32 `(tasks, rows)`, or `(rows,)` for one task.
         """
+        return self.probability(features).numpy()
+
+    def probability(self, features: dict[str, Any]) -> tf.Tensor:
+        """As `predict`, in a graph too."""
         names = list(self.model.input)
         if self.is_single:
             features = _as_one_task(dict(features))
         shape = tf.shape(features[names[0]])[:2]
         rows = TaskRows.of(features, tf.zeros(shape), tf.ones(shape), names)
-        probability = self.model.adapted_probability(rows, self.fast).numpy()
+        probability = self.model.adapted_probability(rows, self.fast)
         return probability[0] if self.is_single else probability
 
 
