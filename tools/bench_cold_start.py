@@ -2,7 +2,7 @@
 
     python tools/bench_cold_start.py
 
-29 id features as those of `bench_training.py`'s `deepfm-29x120k`, 128-32 units. The base is trained
+The id features are those of a workload of `bench_training.py`, the network has 128-32 units. The base is trained
 on the same rows, support and query, as one flat batch. All variants live in one process and take
 turns; a ratio is the median over rounds of the medians of two neighbours' steps.
 """
@@ -20,7 +20,6 @@ from training_bench.workload import WORKLOADS
 
 import ctr_keras as ck
 
-WORKLOAD = WORKLOADS["deepfm-29x120k"]
 VARIANTS = {
     "base": None,
     "MeLU": (ck.models.MeLU, {}),
@@ -35,8 +34,9 @@ def main() -> None:
     names = [
         name for name in VARIANTS if name == "base" or name in (arguments.variants or VARIANTS)
     ]
-    steps = {name: _step(VARIANTS[name]) for name in names}
-    batches = {name: _batches(arguments, flat=name == "base") for name in names}
+    workload = WORKLOADS[arguments.workload]
+    steps = {name: _step(workload, VARIANTS[name]) for name in names}
+    batches = {name: _batches(workload, arguments, name == "base") for name in names}
     times = {name: [] for name in names}
     for _ in range(arguments.rounds):
         for name in names:
@@ -57,24 +57,24 @@ def main() -> None:
         print(f"{name:<32}{line['ms']:>8.1f}{line['ratio']:>8.2f}")
 
 
-def _step(variant):
-    keras.utils.set_random_seed(WORKLOAD.seed)
+def _step(workload, variant):
+    keras.utils.set_random_seed(workload.seed)
     cls, options = variant or (ck.models.MeLU, {})
-    model = cls(train_ours.schema(WORKLOAD), embedding_dim=WORKLOAD.dim, units=(128, 32), **options)
+    model = cls(train_ours.schema(workload), embedding_dim=workload.dim, units=(128, 32), **options)
     if variant is None:
         model = ck.models.CTRModel(model.schema, model.input, model.tensors["logit"])
     model.compile(ck.optimizers.LazyAdam(1e-3), metrics=[])
     return tf.function(lambda data: model.train_step(data), reduce_retracing=True)
 
 
-def _batches(arguments: argparse.Namespace, flat: bool) -> list:
+def _batches(workload, arguments: argparse.Namespace, flat: bool) -> list:
     """The same rows for each variant; those of a task are of one user."""
     rows = arguments.support + arguments.query
-    rng = np.random.default_rng(WORKLOAD.seed)
+    rng = np.random.default_rng(workload.seed)
     batches = []
     for _ in range(arguments.steps + 2):
         shape = (arguments.tasks, rows)
-        features = {name: synthetic._zipf(rng, size, shape) for name, size in WORKLOAD.ids}
+        features = {name: synthetic._zipf(rng, size, shape) for name, size in workload.ids}
         features["user_id"] = np.repeat(features["user_id"][:, :1], rows, axis=1)
         labels = (rng.random(shape) < 0.3).astype("float32")
         batches.append(_flat(features, labels) if flat else _halves(features, labels, arguments))
@@ -108,6 +108,7 @@ def _median_step(step, batches: list, steps: int) -> float:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--workload", default="deepfm-29x120k", help="or deepfm-29x1m")
     parser.add_argument("--tasks", type=int, default=32)
     parser.add_argument("--support", type=int, default=16, help="rows a task")
     parser.add_argument("--query", type=int, default=16, help="rows a task")

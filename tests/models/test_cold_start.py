@@ -96,8 +96,9 @@ class Reading:
     def __init__(self, model):
         table = model.get_layer("embedding")
         self.w = {name: table.rows(name).astype(float) for name in ("user_id", "item_id")}
-        decision = model.get_layer("decision").shared_weights
-        for name, value in zip(("k0", "b0", "k1", "b1"), decision, strict=True):
+        decision = model.get_layer("decision")
+        weights = zip(decision.kernels, decision.biases, strict=True)
+        for name, value in zip(("k0", "b0", "k1", "b1"), sum(weights, ()), strict=True):
             self.w[name] = np.array(value, float)
 
     @staticmethod

@@ -1,12 +1,46 @@
-"""The layers that decide on a click, with weights that all rows share or a set for each task."""
+"""The layers that decide on a click, with weights that all rows share or each task's own."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 import keras
-from keras import ops
+from keras import KerasTensor, ops
 
 from ctr_keras.layers.mlp import check_units
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskSteps:
+    """How far steps of gradient descent have moved one dense layer, for each of several tasks.
+
+    The gradient of a kernel is a sum over rows of outer products, `X^T G`, with `X` the inputs of
+    the layer and `G` the gradient of what it puts out. So a layer that has moved by `-rate X^T G`
+    need not be there as a kernel a task:
+
+        x (W - rate X^T G) + b - rate sum_s G_s = x W + b - rate (x X^T + 1) G
+
+    On the right the large product is one for all tasks, and what belongs to a task costs its
+    support rows times the layer's width, not the size of the kernel.
+
+    Attributes:
+        inputs: `X`, of all steps: `(tasks, support, in)`.
+        gradients: `rate G`: `(tasks, support, out)`, 0 where padded.
+    """
+
+    inputs: KerasTensor
+    gradients: KerasTensor
+
+    def change(self, x: KerasTensor) -> KerasTensor:
+        """What the steps add to the layer's output for inputs `(tasks, rows, in)`."""
+        alike = ops.matmul(x, ops.transpose(self.inputs, (0, 2, 1)))
+        return -ops.matmul(alike + 1, self.gradients)
+
+    def followed_by(self, last: "TaskSteps") -> "TaskSteps":
+        return TaskSteps(
+            ops.concatenate([self.inputs, last.inputs], axis=1),
+            ops.concatenate([self.gradients, last.gradients], axis=1),
+        )
 
 
 class DecisionLayers(keras.layers.Layer):
@@ -14,9 +48,7 @@ class DecisionLayers(keras.layers.Layer):
 
         x_(l+1) = activation(x_l W_l + b_l),    logit = x_n W_n + b_n
 
-    The weights may be given at each call, one set for each of several tasks; all tasks are then
-    one batched product a layer. It computes in float32, whatever the policy: a small step of the
-    weights would vanish in less.
+    It computes in float32, whatever the policy: a small step of the weights would vanish in less.
 
     Args:
         units: Widths of the layers before the logit.
@@ -24,12 +56,10 @@ class DecisionLayers(keras.layers.Layer):
         **kwargs: `name` of `keras.layers.Layer`.
 
     Call arguments:
-        inputs: `(rows, width)`, or `(tasks, rows, width)` with weights a task.
-        weights: Kernels and biases in turn, as in `self.shared_weights`, each with an axis
-            `tasks` in front. By default the shared ones.
+        inputs: `(..., width)`.
 
     Output shape:
-        That of `inputs` with a last axis of 1.
+        `(..., 1)`.
     """
 
     def __init__(self, units: Sequence[int], activation: str = "relu", **kwargs: Any):
@@ -39,22 +69,37 @@ class DecisionLayers(keras.layers.Layer):
 
     def build(self, input_shape):
         widths = [input_shape[-1], *self.units, 1]
-        self.shared_weights = []
+        self.kernels, self.biases = [], []
         for i, shape in enumerate(zip(widths[:-1], widths[1:], strict=True)):
-            self.shared_weights += [
-                self.add_weight(name=f"kernel_{i}", shape=shape, initializer="glorot_uniform"),
-                self.add_weight(name=f"bias_{i}", shape=shape[1:], initializer="zeros"),
-            ]
+            self.kernels.append(
+                self.add_weight(name=f"kernel_{i}", shape=shape, initializer="glorot_uniform")
+            )
+            self.biases.append(
+                self.add_weight(name=f"bias_{i}", shape=shape[1:], initializer="zeros")
+            )
 
-    def call(self, inputs, weights=None):
-        x = inputs
-        weights = self.shared_weights if weights is None else weights
-        pairs = list(zip(weights[::2], weights[1::2], strict=True))
-        for number, (kernel, bias) in enumerate(pairs):
-            x = ops.matmul(x, kernel) + ops.expand_dims(bias, -2)
-            if number < len(pairs) - 1:
-                x = self.activation(x)
-        return x
+    def call(self, inputs):
+        return self.of_tasks(inputs, [], [])[0]
+
+    def of_tasks(self, inputs, steps: list[TaskSteps], nudges: list) -> tuple[Any, list]:
+        """The logit as of each task, and what goes into each layer.
+
+        Args:
+            inputs: `(tasks, rows, width)`.
+            steps: How far each layer has moved; empty where none has.
+            nudges: Zeros `(tasks, rows, out)` for each layer, added to what it puts out so that
+                there is something to take its gradient by; or empty.
+        """
+        x, entering = inputs, []
+        for i, (kernel, bias) in enumerate(zip(self.kernels, self.biases, strict=True)):
+            entering.append(x)
+            y = ops.matmul(x, kernel) + bias
+            if steps:
+                y = y + steps[i].change(x)
+            if nudges:
+                y = y + nudges[i]
+            x = self.activation(y) if i < len(self.units) else y
+        return x, entering
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], 1)

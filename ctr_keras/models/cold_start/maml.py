@@ -17,9 +17,9 @@ class MAML(TaskModel):
 
     `theta_t` starts at the shared weights of the decision layers and the embeddings of the ids in
     the support rows of task `t`. The outer gradient goes through the inner steps (second order).
-    All tasks of a batch go at once: the decision layers of each as batched products, and of the
-    embeddings only those that a task touches, so that a step costs the same whatever the size of
-    the tables.
+    All tasks of a batch go at once: their decision layers as batched products, see `TaskSteps`, and
+    of the embeddings only those that a task touches, so that a step costs the same whatever the
+    size of the tables.
 
     It learns from batches of tasks, as `ck.data.read_tasks` yields them. A task without query rows
     has no part in the loss, one without support rows has the shared weights. `predict`, `evaluate`

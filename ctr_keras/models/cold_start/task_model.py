@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ctr_keras.models.cold_start.decision_layers import DecisionLayers
+from ctr_keras.models.cold_start.decision_layers import DecisionLayers, TaskSteps
 from ctr_keras.models.cold_start.fast_weights import FastWeights
 from ctr_keras.models.cold_start.task_batch import TaskRows, halves, joined_rows
 from ctr_keras.models.cold_start.task_vectors import TaskVectors
@@ -146,15 +146,10 @@ class TaskModel(CTRModel):
 
     def _inner_loop(self, support: TaskRows, vectors: dict[str, tf.Tensor]) -> FastWeights:
         """The weights of each task after the inner steps."""
-        tasks = tf.shape(support.label)[0]
-        weights = [
-            tf.tile(w.value[tf.newaxis], [tasks, *[1] * len(w.shape)])
-            for w in self._parts.decision.shared_weights
-        ]
-        fast = FastWeights(weights)
+        fast = FastWeights([])
         if self._moves_embeddings:
             touched = TaskVectors.touched_by(self.schema, support)
-            fast = FastWeights(weights, touched, touched.zeros(self.embedding_dim))
+            fast = FastWeights([], touched, touched.zeros(self.embedding_dim))
         for _ in range(self.inner_steps):
             fast = self._inner_step(support, vectors, fast)
         return fast
@@ -162,18 +157,24 @@ class TaskModel(CTRModel):
     def _inner_step(
         self, support: TaskRows, vectors: dict[str, tf.Tensor], fast: FastWeights
     ) -> FastWeights:
-        values = fast.values
+        widths = [*self.units, 1]
+        shape = tf.shape(support.label)
+        nudges = [tf.zeros(tf.concat([shape, [width]], axis=0)) for width in widths]
+        values = nudges if fast.moves is None else [*nudges, fast.moves]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(values)
-            logit = self._logit(support, vectors, fast)
-            losses = tf.nn.sigmoid_cross_entropy_with_logits(support.label, logit)
+            joint = self._joint(support, vectors, fast)
+            logit, entering = self._parts.decision.of_tasks(joint, fast.steps, nudges)
+            losses = tf.nn.sigmoid_cross_entropy_with_logits(support.label, logit[..., 0])
             # A task's weights are in its own loss alone, so all tasks go at once.
             loss = tf.reduce_sum(support.mean(losses))
         gradients = tape.gradient(loss, values, unconnected_gradients="zero")
-        gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
+        gradients = [self.inner_learning_rate * gradient for gradient in gradients]
         if self.first_order:
-            gradients = [tf.stop_gradient(gradient) for gradient in gradients]
-        return fast.stepped(gradients, self.inner_learning_rate)
+            gradients, entering = tf.nest.map_structure(tf.stop_gradient, (gradients, entering))
+        pairs = zip(entering, gradients[: len(widths)], strict=True)
+        moves = None if fast.moves is None else fast.moves - gradients[-1]
+        return fast.stepped([TaskSteps(*pair) for pair in pairs], moves)
 
     def _vectors(self, features: dict[str, tf.Tensor], training: bool) -> dict[str, tf.Tensor]:
         """Embeddings of each feature of rows `(rows, ...)`, float32."""
@@ -185,6 +186,11 @@ class TaskModel(CTRModel):
 
     def _logit(self, rows: TaskRows, vectors: dict[str, tf.Tensor], fast: FastWeights) -> tf.Tensor:
         """Logits `(tasks, rows)`, each task's by its own weights."""
+        joint = self._joint(rows, vectors, fast)
+        return self._parts.decision.of_tasks(joint, fast.steps, [])[0][..., 0]
+
+    def _joint(self, rows: TaskRows, vectors: dict[str, tf.Tensor], fast: FastWeights) -> tf.Tensor:
+        """What goes into the decision layers: `(tasks, rows, width)`."""
         vectors = fast.moved(rows, vectors)
         fields = self._parts.fields
         joint = joined(
@@ -195,7 +201,7 @@ class TaskModel(CTRModel):
                 {name: vectors[name] for name in fields.sequences},
             ).all_pooled()
         )
-        return self._parts.decision(rows.padded(joint), fast.decision)[..., 0]
+        return rows.padded(joint)
 
     def get_config(self) -> dict[str, Any]:
         return {
