@@ -2,9 +2,9 @@
 
     python tools/bench_cold_start.py
 
-The id features are those of a workload of `bench_training.py`, the network has 128-32 units. The base is trained
-on the same rows, support and query, as one flat batch. All variants live in one process and take
-turns; a ratio is the median over rounds of the medians of two neighbours' steps.
+The id features are those of a workload of `bench_training.py`, the network has 128-32 units. The
+base is trained on the same rows, support and query, as one flat batch. All variants live in one
+process and take turns; a ratio is the median over rounds of the medians of two neighbours' steps.
 """
 
 import argparse
@@ -31,9 +31,8 @@ VARIANTS = {
 
 def main() -> None:
     arguments = _arguments()
-    names = [
-        name for name in VARIANTS if name == "base" or name in (arguments.variants or VARIANTS)
-    ]
+    wanted = {"base", *(arguments.variants or VARIANTS)}
+    names = [name for name in VARIANTS if name in wanted]
     workload = WORKLOADS[arguments.workload]
     steps = {name: _step(workload, VARIANTS[name]) for name in names}
     batches = {name: _batches(workload, arguments, name == "base") for name in names}
@@ -74,7 +73,7 @@ def _batches(workload, arguments: argparse.Namespace, flat: bool) -> list:
     batches = []
     for _ in range(arguments.steps + 2):
         shape = (arguments.tasks, rows)
-        features = {name: synthetic._zipf(rng, size, shape) for name, size in workload.ids}
+        features = {name: synthetic.zipf(rng, size, shape) for name, size in workload.ids}
         features["user_id"] = np.repeat(features["user_id"][:, :1], rows, axis=1)
         labels = (rng.random(shape) < 0.3).astype("float32")
         batches.append(_flat(features, labels) if flat else _halves(features, labels, arguments))

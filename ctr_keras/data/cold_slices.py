@@ -33,8 +33,7 @@ def exposure_counts(path: str | os.PathLike, feature: str) -> collections.Counte
     Example:
 
     >>> counts = ck.data.exposure_counts("tf_data/movielens/train", "item_id")
-    >>> counts.most_common(1)
-    [(b'50', 495)]
+    >>> most_shown = counts.most_common(10)
     """
     folder, manifest = _opened(path)
     missing = _missing(manifest.schema, feature)

@@ -39,7 +39,8 @@ def read_tasks(
     zeros whose weight is 0. Ids 0 and 1 (padding and out of vocabulary) are no task.
 
     The encoded rows are held in memory: 4 bytes for each id and number, 4 times the length for
-    each sequence, and 16 more a row. (29 ids and 15 million rows: 2 GB.)
+    each sequence, and 16 more a row (29 ids and 15 million rows: 2 GB); twice that while they are
+    read.
 
     Args:
         path: Folder that `ck.data.write` made.

@@ -27,7 +27,8 @@ class DropoutNet(CTRModel):
     side's id. An id that the vocabulary lacks (id 1) has the same input, in training, `predict` and
     the exported SavedModel alike. The paper replaces an embedding by zeros or by the mean of what
     the user or item interacted with; here `"mean"` is the mean over the rows of training, a moving
-    one. Only the feature that tells users (items) apart is replaced: past items keep their ids.
+    one. Only the feature that tells users (items) apart is replaced: past items keep their ids, and
+    a cross of that feature (`WideDeep`) still tells it.
 
     The model shares its weights with the base and trains them; the base's own auxiliary losses
     stay. A base with an id of one side only has that side's dropped.

@@ -17,7 +17,8 @@ class MeLU(TaskModel):
 
     `theta_t` starts at the shared weights of the decision layers; the embeddings `E` are the same
     for all tasks and learn from the outer loss alone, through both the query and the inner steps.
-    The paper predicts ratings, with an inner step size of 5e-6 and one step.
+    The paper predicts ratings, with an inner step size of 5e-6 and one step; the mean log loss here
+    has small gradients, with which such a step would change nothing.
 
     Data, `adapt`, `predict` and export are those of `MAML`.
 
@@ -48,7 +49,7 @@ class MeLU(TaskModel):
         embedding_dim: int = 16,
         units: Sequence[int] = (128, 32),
         activation: str = "relu",
-        inner_learning_rate: float = 0.01,
+        inner_learning_rate: float = 0.1,
         inner_steps: int = 1,
         first_order: bool = False,
         l2: float = 0.0,

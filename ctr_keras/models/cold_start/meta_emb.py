@@ -72,7 +72,7 @@ class MetaEmb(CTRModel):
         base: CTRModel,
         key: str = "item",
         alpha: float = 0.1,
-        inner_learning_rate: float = 0.01,
+        inner_learning_rate: float = 0.1,
         scale: float = 5.0,
         **kwargs: Any,
     ):

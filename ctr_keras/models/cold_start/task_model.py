@@ -99,6 +99,10 @@ class TaskModel(CTRModel):
 
     def _after_adapting(self, support: TaskRows, query: TaskRows):
         """Logits `(tasks, rows)` of the query after the inner loop, and the outer loss."""
+        tf.debugging.assert_positive(
+            tf.size(support.positions) + tf.size(query.positions),
+            "A batch of tasks needs a row whose weight is not 0.",
+        )
         vectors = self._vectors(joined_rows(support, query), training=True)
         count = tf.shape(support.positions)[0]
         of_support = {name: x[:count] for name, x in vectors.items()}

@@ -36,7 +36,8 @@ class TaskVectors:
         ids = [f for f in schema.inputs if f.kind in ("id", "text")]
         names = sorted({f.shares or f.name for f in ids})
         owners = {f.name: names.index(f.shares or f.name) for f in ids}
-        size = max((v.size for f in ids if (v := f.vocabulary) is not None), default=0)
+        vocabularies = [schema.vocabulary(name) for name in names]
+        size = max((v.size for v in vocabularies if v is not None), default=0)
         none = cls(tf.constant([_NOBODY], tf.int64), owners, size)
         if not owners:
             return none
