@@ -225,7 +225,7 @@ def describe(path: str | os.PathLike, schema: Schema | None = None) -> Descripti
         manifest.verify(part)
         scenario = scenario_feature(manifest.schema)
         if counter is None and scenario is not None:
-            counter = ScenarioCounter(manifest.schema, scenario, _user_feature(manifest.schema))
+            counter = ScenarioCounter(manifest.schema, scenario, user_feature(manifest.schema))
         splits[name] = _scan(part, manifest, totals, name, counter)
     stored = manifest.schema
     schema = _saved_schema(folder) if schema is None else schema
@@ -233,7 +233,7 @@ def describe(path: str | os.PathLike, schema: Schema | None = None) -> Descripti
         path=str(folder),
         splits=splits,
         features=tuple(totals[f.name].coverage(_vocabulary(schema, f)) for f in stored),
-        users=_frequencies(totals, _user_feature(stored)),
+        users=_frequencies(totals, user_feature(stored)),
         items=_frequencies(totals, stored.key("item")),
         scenarios=counter.report() if counter is not None else None,
     )
@@ -362,10 +362,12 @@ def _scan(
     )
 
 
-def raw_columns(folder: pathlib.Path, manifest: Manifest) -> Iterator[Columns]:
-    """The columns of a TFRecord folder as they were written, block by block; strings as bytes."""
+def raw_columns(
+    folder: pathlib.Path, manifest: Manifest, names: list[str] | None = None
+) -> Iterator[Columns]:
+    """Columns of a TFRecord folder as they were written, block by block; strings as bytes."""
     schema = manifest.schema
-    names = schema.names
+    names = schema.names if names is None else names
     is_block = manifest.layout == "block"
     dataset = tf.data.TFRecordDataset([str(folder / shard.file) for shard in manifest.shards])
     if is_block:
@@ -401,7 +403,8 @@ def _vocabulary(schema: Schema | None, feature: Feature) -> set | None:
     return set(lines) if feature.dtype == "string" else {int(line) for line in lines}
 
 
-def _user_feature(schema: Schema) -> str | None:
+def user_feature(schema: Schema) -> str | None:
+    """The column that tells users apart."""
     # The group holds the user itself, also where the model's user id is hashed.
     return next((f.name for f in schema.by_role("group")), schema.key("user"))
 

@@ -47,7 +47,8 @@ def put_unpadded(rows, positions, slots):
     def gradient(upstream):
         return take_unpadded(upstream, positions, slots), None, None
 
-    zero = tf.zeros((1, rows.shape[1]), rows.dtype)
+    # A gradient of a gradient may not know its width in advance.
+    zero = tf.zeros((1, rows.shape[1] or tf.shape(rows)[1]), rows.dtype)
     return tf.gather(tf.concat([zero, rows], axis=0), slots), gradient
 
 

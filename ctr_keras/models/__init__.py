@@ -1,6 +1,7 @@
 """Functional models that map features to click probability."""
 
 from ctr_keras.models.auxiliary import AT4CTR, CL4CTR, DMR, DeepMCP
+from ctr_keras.models.cold_start import MAML, DropoutNet, MeLU, MetaEmb
 from ctr_keras.models.ctr_model import CTRModel
 from ctr_keras.models.multi_scenario import PLE, MMoE, ScenarioDNN, SharedBottom
 from ctr_keras.models.ranking import DIEN, DIN, FM, DBPMaN, DeepFM, WideDeep
@@ -13,10 +14,14 @@ __all__ = [
     "DIEN",
     "DIN",
     "DMR",
-    "FM",
     "DeepFM",
     "DeepMCP",
+    "DropoutNet",
+    "FM",
+    "MAML",
     "MMoE",
+    "MeLU",
+    "MetaEmb",
     "PLE",
     "ScenarioDNN",
     "SharedBottom",

@@ -206,6 +206,10 @@ class CTRModel(keras.Model):
         self._loss_tracker.update_state(loss, sample_weight=rows)
         for tracker in self._loss_trackers:
             tracker.update_state(losses[tracker.name], sample_weight=rows)
+        return self._training_logs(x, y, y_pred, sample_weight)
+
+    def _training_logs(self, x, y, y_pred, sample_weight):
+        """The losses so far and the metrics, but those that only evaluation computes."""
         logs = super().compute_metrics(x, y, y_pred, sample_weight=sample_weight)
         grouped = {metric.name for metric in self._grouped.metrics}
         return {name: value for name, value in logs.items() if name not in grouped}

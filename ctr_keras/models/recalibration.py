@@ -76,3 +76,9 @@ def recalibrated(logit: KerasTensor) -> tuple[Recalibration, KerasTensor]:
         layer = Recalibration(name="recalibration")
         setattr(logit, _RECALIBRATED, (layer, layer(logit)))
     return getattr(logit, _RECALIBRATED)
+
+
+def share_recalibration(logit: KerasTensor, of: KerasTensor) -> None:
+    """Let the probability of a logit mean the same as that of another one: one layer for both."""
+    layer, _ = recalibrated(of)
+    setattr(logit, _RECALIBRATED, (layer, layer(logit)))

@@ -16,11 +16,12 @@ def merge_rows(gradient):
         `tf.IndexedSlices` with distinct indices, the same dense gradient.
     """
     rows, places = tf.unique(gradient.indices, out_idx=tf.int64)
-    values = _sum_by_place(gradient.values, places, tf.size(rows, out_type=tf.int64))
+    values = sum_by_place(gradient.values, places, tf.size(rows, out_type=tf.int64))
     return tf.IndexedSlices(values, rows, gradient.dense_shape)
 
 
-def _sum_by_place(values, places, count):
+def sum_by_place(values, places, count):
+    """Sums the rows of `values` `(slices, width)` of equal place: `(count, width)`."""
     if tf.config.list_physical_devices("GPU") or len(values.shape) != 2:
         return tf.math.unsorted_segment_sum(values, places, count)
     # The product with the 0/1 matrix of (place, slice): on a CPU a third of the time of

@@ -2,14 +2,22 @@
 
 from ctr_keras.training.build import build_model
 from ctr_keras.training.evaluate import Evaluation, evaluate, load_model
+from ctr_keras.training.evaluate_cold_start import (
+    ColdStartEvaluation,
+    Slice,
+    evaluate_cold_start,
+)
 from ctr_keras.training.train import Training, TrainingConfig, train
 
 __all__ = [
+    "ColdStartEvaluation",
     "Evaluation",
+    "Slice",
     "Training",
     "TrainingConfig",
     "build_model",
     "evaluate",
+    "evaluate_cold_start",
     "load_model",
     "train",
 ]

@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from ctr_keras import data, metrics
 from ctr_keras.models import CTRModel
@@ -89,11 +90,36 @@ def evaluate(
         ValueError: the file is no model of this package, or the data has other columns.
     """
     model = load_model(model) if not isinstance(model, CTRModel) else model
+    rows = data.read(path, model.schema, batch_size)
+    found = _evaluation(predictions(model, rows, progress))
+    return dataclasses.replace(found, negative_ratio=rows.negative_ratio)
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictions:
+    """What a model says of all rows of a data set, in their order.
+
+    Attributes:
+        labels: `(rows,)`.
+        scores: Click probabilities `(rows,)`.
+        groups: `(rows,)`, or `None` without a group feature.
+        scenarios: Names of the scenarios `(rows,)`, or `None` without a scenario feature.
+    """
+
+    labels: np.ndarray
+    scores: np.ndarray
+    groups: np.ndarray | None
+    scenarios: np.ndarray | None
+
+
+def predictions(
+    model: CTRModel, rows: tf.data.Dataset, progress: Callable[[int], Any] | None = None
+) -> Predictions:
+    """The predictions of a model for `rows`, as `ck.data.read` yields them."""
     predict = inference_function(model)
     groups = [feature.name for feature in model.schema.by_role("group")]
     scenarios = model.schema.by_role("scenario")
     labels, scores, keys, scenes = [], [], [], []
-    rows = data.read(path, model.schema, batch_size)
     for x, y in rows:
         labels.append(y.numpy())
         scores.append(predict(x).numpy()[:, 0])
@@ -103,17 +129,18 @@ def evaluate(
             scenes.append(x[scenarios[0].name].numpy())
         if progress is not None:
             progress(len(y))
-    found = _evaluation(
-        np.concatenate(labels), np.concatenate(scores), np.concatenate(keys) if keys else None
+    return Predictions(
+        np.concatenate(labels),
+        np.concatenate(scores),
+        np.concatenate(keys) if groups else None,
+        _named(scenarios[0].vocabulary, np.concatenate(scenes)) if scenarios else None,
     )
-    if scenarios:
-        areas = metrics.scenario_auc(
-            np.concatenate(labels), np.concatenate(scores), np.concatenate(scenes)
-        )
-        names = scenario_names(scenarios[0].vocabulary)
-        by_name = {names(scene): area for scene, area in areas.by_scenario.items()}
-        found = dataclasses.replace(found, scenario_auc=by_name)
-    return dataclasses.replace(found, negative_ratio=rows.negative_ratio)
+
+
+def _named(vocabulary: Vocabulary | None, ids: np.ndarray) -> np.ndarray:
+    names = scenario_names(vocabulary)
+    values, index = np.unique(ids, return_inverse=True)
+    return np.array([names(value) for value in values.tolist()])[index]
 
 
 def scenario_names(vocabulary: Vocabulary | None) -> Callable[[int], str]:
@@ -135,8 +162,12 @@ def load_model(path: str | os.PathLike) -> CTRModel:
     return model
 
 
-def _evaluation(labels: np.ndarray, scores: np.ndarray, groups: np.ndarray | None) -> Evaluation:
-    gauc = None if groups is None else metrics.gauc(labels, scores, groups)
+def _evaluation(found: Predictions) -> Evaluation:
+    labels, scores = found.labels, found.scores
+    gauc = None if found.groups is None else metrics.gauc(labels, scores, found.groups)
+    areas = None
+    if found.scenarios is not None:
+        areas = metrics.scenario_auc(labels, scores, found.scenarios).by_scenario
     return Evaluation(
         rows=len(labels),
         click_rate=float(labels.mean()),
@@ -146,4 +177,5 @@ def _evaluation(labels: np.ndarray, scores: np.ndarray, groups: np.ndarray | Non
         gauc_row_share=None if gauc is None else 1 - gauc.skipped_row_share,
         calibration_ratio=float(metrics.calibration_ratio(labels, scores)),
         calibration_error=float(metrics.calibration_error(labels, scores)),
+        scenario_auc=areas,
     )

@@ -8,7 +8,7 @@ import ctr_keras as ck
 from tests.conftest import make_rows
 
 
-def run_model_conformance(build, schema, data, folder, examples=None):
+def run_model_conformance(build, schema, data, folder, examples=None, train=None):
     """Fit, any batch size, reload bit for bit, continue alike, config, export, same numbers.
 
     Args:
@@ -17,6 +17,7 @@ def run_model_conformance(build, schema, data, folder, examples=None):
         data: Folder with rows of it.
         folder: Empty folder to save in.
         examples: The 600 rows of `data`; those of `make_rows` by default.
+        train: What `fit` takes, by default batches of the rows.
 
     Returns:
         The trained model.
@@ -25,7 +26,8 @@ def run_model_conformance(build, schema, data, folder, examples=None):
     model = build(schema)
     assert isinstance(model, ck.models.CTRModel)
     model.compile(ck.optimizers.LazyAdam(0.01))
-    history = model.fit(rows, epochs=2, verbose=0, shuffle=False).history
+    train = rows if train is None else train
+    history = model.fit(train, epochs=2, verbose=0, shuffle=False).history
     assert set(history) >= {"loss", "auc"}
     assert history["loss"][1] < history["loss"][0]
 
@@ -34,7 +36,7 @@ def run_model_conformance(build, schema, data, folder, examples=None):
     assert expected.shape == (100, 1) and expected.dtype == np.float32
     assert ((expected > 0) & (expected < 1)).all()
     _check_batch_sizes(model, features, expected)
-    _check_reload(model, rows, features, expected, folder)
+    _check_reload(model, train, features, expected, folder)
     _check_config(build, schema)
     _check_export(model, data, folder, make_rows(600) if examples is None else examples)
     return model
@@ -46,7 +48,7 @@ def _check_batch_sizes(model, features, expected):
         np.testing.assert_allclose(model.predict(part, verbose=0), expected[:size], atol=1e-6)
 
 
-def _check_reload(model, rows, features, expected, folder):
+def _check_reload(model, train, features, expected, folder):
     file = folder / f"{model.name}.keras"
     model.save(file)
     loaded = keras.models.load_model(file)
@@ -56,7 +58,7 @@ def _check_reload(model, rows, features, expected, folder):
     after = []
     for each in (model, loaded):
         keras.utils.set_random_seed(3)
-        each.fit(rows, epochs=1, verbose=0, shuffle=False)
+        each.fit(train, epochs=1, verbose=0, shuffle=False)
         after.append(each.predict(features, verbose=0))
     np.testing.assert_array_equal(*after)
 

@@ -15,7 +15,7 @@ def batches(workload: Workload) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """
     rng = np.random.default_rng(workload.seed)
     shape = (workload.warm_up + workload.steps, workload.batch)
-    features = {name: _zipf(rng, size, shape) for name, size in workload.ids}
+    features = {name: zipf(rng, size, shape) for name, size in workload.ids}
     labels = (rng.random(shape) < np.where(features["item_id"] % 2, 0.6, 0.2)).astype("float32")
     if workload.history:
         size = dict(workload.ids)["item_id"]
@@ -25,10 +25,10 @@ def batches(workload: Workload) -> tuple[dict[str, np.ndarray], np.ndarray]:
 
 def _history(rng: np.random.Generator, size: int, shape: tuple[int, ...]) -> np.ndarray:
     lengths = rng.integers(1, shape[-1] + 1, (*shape[:-1], 1))
-    return np.where(np.arange(shape[-1]) < lengths, _zipf(rng, size, shape), 0).astype("int32")
+    return np.where(np.arange(shape[-1]) < lengths, zipf(rng, size, shape), 0).astype("int32")
 
 
-def _zipf(rng: np.random.Generator, size: int, shape: tuple[int, ...]) -> np.ndarray:
+def zipf(rng: np.random.Generator, size: int, shape: tuple[int, ...]) -> np.ndarray:
     """Ids whose frequency falls as 1 / rank, scattered over the table.
 
     Ids sorted by frequency would put the popular rows side by side in the cache.

@@ -1,0 +1,79 @@
+"""Probabilities of a model that first adapts to what training knows of each user or item."""
+
+import os
+
+import numpy as np
+import tensorflow as tf
+
+from ctr_keras import data
+from ctr_keras.data.tasks import HeldRows, RowGroups, check_key
+from ctr_keras.models import CTRModel
+
+_READ_ROWS = 65_536
+
+
+def adapted_scores(
+    model: CTRModel,
+    train: str | os.PathLike,
+    path: str | os.PathLike,
+    key: str,
+    scores: np.ndarray,
+    *,
+    support: int = 16,
+    tasks: int = 64,
+    rows: int = 32,
+) -> np.ndarray:
+    """Scores of the rows of a split, each by the model as adapted to the training rows of its key.
+
+    Args:
+        model: One with `adapt`, such as MAML.
+        train: The rows to adapt to.
+        path: The rows to score.
+        key: The feature that names a task, as for `ck.data.read_tasks`.
+        scores: Those of the model without adapting, `(rows,)`: they stay for rows whose key is
+            padding or out of vocabulary, or has no training row.
+        support: Training rows of a key to adapt to, the last ones.
+        tasks: Tasks at a time.
+        rows: Rows of a task that are scored at a time.
+
+    Returns:
+        float32 `(rows,)`, in the order in which `ck.data.read` yields them.
+    """
+    if not hasattr(model, "adapt"):
+        raise ValueError(f"The model must have `adapt`, as MAML has. Received: `{model.name}`")
+    if not isinstance(support, int) or support < 1:
+        raise ValueError(f"`support` must be a positive integer. Received: `support={support!r}`")
+    check_key(model.schema, key)
+    known, asked = (HeldRows.of(data.read(p, model.schema, _READ_ROWS)) for p in (train, path))
+    past, groups = (held.groups(model.schema, key) for held in (known, asked))
+    where = np.searchsorted(past.key, groups.key)
+    where = np.minimum(where, len(past.key) - 1) if len(past.key) else where
+    is_known = past.key[where] == groups.key if len(past.key) else np.zeros(len(where), bool)
+    adapted = tf.function(lambda s, x: model.adapt(s).probability(x), reduce_retracing=True)
+    scores = scores.copy()
+    pieces = _pieces(groups, np.flatnonzero(is_known), rows)
+    for first in range(0, len(pieces), tasks):
+        group, start, stop = pieces[first : first + tasks].T
+        theirs = where[group]
+        end = past.start[theirs] + past.count[theirs]
+        to_adapt = _places(past, np.maximum(end - support, past.start[theirs]), end, support)
+        to_score = _places(groups, start, stop, rows)
+        found = adapted(known.take(to_adapt), asked.take(to_score)[0]).numpy()
+        scores[to_score[to_score >= 0]] = found[to_score >= 0]
+    return scores
+
+
+def _pieces(groups: RowGroups, chosen: np.ndarray, rows: int) -> np.ndarray:
+    """Group, start and stop of pieces of at most `rows` rows: `(pieces, 3)`."""
+    count = -(-groups.count[chosen] // rows)
+    group = np.repeat(chosen, count)
+    number = np.arange(len(group)) - np.repeat(np.cumsum(count) - count, count)
+    start = groups.start[group] + number * rows
+    stop = np.minimum(start + rows, groups.start[group] + groups.count[group])
+    return np.stack([group, start, stop], axis=1)
+
+
+def _places(groups: RowGroups, start: np.ndarray, stop: np.ndarray, width: int) -> np.ndarray:
+    position = start[:, None] + np.arange(width)
+    order = np.append(groups.order, -1)
+    return order[np.where(position < stop[:, None], position, len(groups.order))]
