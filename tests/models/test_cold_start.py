@@ -45,7 +45,7 @@ def tasks(small_data, small_schema):
 @pytest.mark.parametrize("name", MODELS)
 def test_conformance(name, small_schema, small_data, tasks, tmp_path):
     train = tasks if name in ON_TASKS else None
-    run_model_conformance(MODELS[name], small_schema, small_data, tmp_path, train)
+    run_model_conformance(MODELS[name], small_schema, small_data, tmp_path, train=train)
 
 
 # MAML and MeLU

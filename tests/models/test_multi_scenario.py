@@ -15,17 +15,23 @@ MODELS = {
 }
 
 
+FEATURES = ("user_id", "age", "item_id", "history_item_id", "label")
+
+
 @pytest.fixture(scope="module")
 def schema(tmp_path_factory, small_schema):
     folder = tmp_path_factory.mktemp("scenes")
     scenes = ck.Vocabulary.write(folder / "scenes.txt", "ABC")
     scene = ck.Feature("scene", "scenario", vocabulary=scenes, dtype="string")
-    return ck.Schema([*small_schema, scene]).save(folder)
+    few = [small_schema[name] for name in FEATURES]
+    return ck.Schema([*few, scene]).save(folder)
 
 
 @pytest.fixture(scope="module")
 def rows():
-    return {**make_rows(600), "scene": ["ABCD"[n % 4] for n in range(600)]}  # D is unknown
+    every = make_rows(600)
+    scenes = ["ABCD"[n % 4] for n in range(600)]  # D is unknown
+    return {**{name: every[name] for name in FEATURES}, "scene": scenes}
 
 
 @pytest.fixture(scope="module")
