@@ -2,11 +2,11 @@
 
     python tools/compare_deepctr.py
 
-DeepCTR's DIN, DeepFM and WDL get random weights (tables, kernels, biases, Dice's alphas and
-statistics) in DeepCTR's own environment, which is made on first use, and predict random rows. Our
-`DIN`, `DeepFM` and `WideDeep` get those weights by name and predict the same rows. They agree in
-inference: single ids, id sequences by their mean, histories that share tables, from empty to full,
-padded behind or in front.
+DeepCTR's models get random weights (tables, kernels, biases, Dice's alphas and statistics) in
+DeepCTR's own environment, which is made on first use, and predict random rows. Our models of the
+same names (`WideDeep` for its WDL) get those weights by name and predict the same rows. They agree
+in inference: single ids, id sequences by their mean, histories that share tables, from empty to
+full, padded behind or in front.
 
 What needs a translation, and gets it:
 
@@ -17,6 +17,8 @@ What needs a translation, and gets it:
   to zero. In DIN with softmax, DeepCTR gives an empty history the mean of padded rows: zero too.
 - Softmax in DIN: our scores are divided by the root of the width, so the last layer of the scores
   is multiplied by it.
+- Tasks: DeepCTR predicts every task of a row; ours are scenarios, of which a row has one. Its own
+  task is taken, and the mean logit of all for an unknown scenario.
 - Numbers in DIN and WDL: DeepCTR feeds them as they are, we normalize them by batch statistics
   (vectors not) and project them to the width of an embedding. The normalization is made the
   identity, the projection's rows orthonormal, and the first kernel is multiplied by the

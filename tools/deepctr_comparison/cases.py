@@ -6,6 +6,8 @@ import numpy as np
 
 DIM = 4
 UNITS = (16, 8)
+TOWER_UNITS = (6,)
+EXPERTS = 4
 ATTENTION_UNITS = (6, 3)
 
 
@@ -49,6 +51,7 @@ class Case:
         columns: In the order of our schema.
         activation: Activation of the MLP.
         softmax: Whether DIN's attention is normalized.
+        levels: Levels of PLE.
     """
 
     name: str
@@ -56,6 +59,13 @@ class Case:
     columns: tuple[Column, ...]
     activation: str = "relu"
     softmax: bool = False
+    levels: int = 1
+
+    @property
+    def scenarios(self) -> list[str]:
+        """What DeepCTR calls the tasks that stand for our scenarios."""
+        count = sum(column.ids - 2 for column in self.columns if column.role == "scenario")
+        return [f"scene_{n}" for n in range(count)]
 
     @property
     def scalars(self) -> list[Column]:
@@ -87,6 +97,7 @@ ALL = (
 )
 IDS = tuple(column for column in ALL if column.ids)
 ONE_HISTORY = tuple(c for c in IDS if c.name in ("user_id", "item_id", "history_item_id"))
+SCENES = (*IDS, Column("scene", "scenario", ids=5))
 CASES = {
     case.name: case
     for case in (
@@ -97,6 +108,10 @@ CASES = {
         Case("DeepFM, Dice", "DeepFM", IDS, activation="dice"),
         Case("WideDeep", "WideDeep", IDS),
         Case("WideDeep, numbers, Dice", "WideDeep", ALL, activation="dice"),
+        Case("SharedBottom", "SharedBottom", SCENES),
+        Case("MMoE", "MMoE", SCENES),
+        Case("PLE", "PLE", SCENES),
+        Case("PLE, three levels", "PLE", SCENES, levels=3),
     )
 }
 

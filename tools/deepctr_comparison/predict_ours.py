@@ -6,7 +6,16 @@ import keras
 import numpy as np
 
 import ctr_keras as ck
-from deepctr_comparison.cases import ATTENTION_UNITS, DIM, UNITS, Case, Column
+from deepctr_comparison import scenario_weights
+from deepctr_comparison.cases import (
+    ATTENTION_UNITS,
+    DIM,
+    EXPERTS,
+    TOWER_UNITS,
+    UNITS,
+    Case,
+    Column,
+)
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -24,6 +33,12 @@ def build(case: Case) -> keras.Model:
     if case.model == "DIN":
         options["attention_units"] = ATTENTION_UNITS
         options["attention_normalize"] = "softmax" if case.softmax else None
+    if case.scenarios:
+        options["tower_units"] = TOWER_UNITS
+    if case.model == "MMoE":
+        options["num_experts"] = EXPERTS
+    if case.model == "PLE":
+        options["num_levels"] = case.levels
     features = [feature(column) for column in case.columns]
     return getattr(ck.models, case.model)(ck.Schema(features), **options)
 
@@ -45,7 +60,7 @@ def assign(model: keras.Model, case: Case, theirs: Arrays) -> None:
     ours = {weight.path: weight for weight in model.weights}
     del ours["recalibration/negative_ratio"]  # 1: the model saw every negative.
     assign_table(ours, model.get_layer("embedding"), case, theirs, "sparse")
-    if case.model != "DIN":
+    if case.model in ("DeepFM", "WideDeep"):
         assign_table(ours, model.get_layer("linear"), case, theirs, "linear0sparse")
     for path, values in translated(case, theirs).items():
         weight = ours.pop(path)
@@ -69,6 +84,8 @@ def assign_table(ours: dict, layer, case: Case, theirs: dict, prefix: str) -> No
 
 def translated(case: Case, theirs: dict) -> dict[str, np.ndarray]:
     """Our weights by path; takes theirs out of `theirs`."""
+    if case.scenarios:
+        return scenario_weights.translated(case, theirs, lambda x: reordered(case, x, {}))
     dense = mlp(theirs, "dnn", ["mlp/dense_0", "mlp/dense_1"])
     if case.activation == "dice":
         dense |= dice(theirs, "dnn", ["mlp/activation_0", "mlp/activation_1"])
