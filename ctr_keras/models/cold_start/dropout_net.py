@@ -28,7 +28,7 @@ class DropoutNet(CTRModel):
     the exported SavedModel alike. The paper replaces an embedding by zeros or by the mean of what
     the user or item interacted with; here `"mean"` is the mean over the rows of training, a moving
     one. Only the feature that tells users (items) apart is replaced: past items keep their ids, and
-    a cross of that feature (`WideDeep`) still tells it.
+    a cross of that feature (`WideDeep`) still tells it. A hashed id is never unknown.
 
     The model shares its weights with the base and trains them; the base's own auxiliary losses
     stay. A base with an id of one side only has that side's dropped.
