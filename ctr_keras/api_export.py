@@ -6,7 +6,7 @@ import keras
 def export(cls: type) -> type:
     """Register `cls` under the package name, so that files written with it load again.
 
-    Models have a name space of their own: `ck.models.MMoE` is built on `ck.layers.MMoE`.
+    A model with the name of a layer, such as `MMoE`, is registered apart from it.
 
     Example:
 
@@ -17,5 +17,7 @@ def export(cls: type) -> type:
     >>> keras.saving.get_registered_name(Twice)
     'ctr_keras>Twice'
     """
-    package = "ctr_keras.models" if issubclass(cls, keras.Model) else "ctr_keras"
+    layer = keras.saving.get_registered_object(f"ctr_keras>{cls.__name__}")
+    is_taken = layer is not None and not issubclass(layer, keras.Model)
+    package = "ctr_keras.models" if is_taken and issubclass(cls, keras.Model) else "ctr_keras"
     return keras.saving.register_keras_serializable(package=package)(cls)
