@@ -21,7 +21,41 @@ def logit_bin(probabilities: Any, num_bins: int) -> Any:
     return ops.minimum(ops.cast(share * num_bins, "int32"), num_bins - 1)
 
 
-def bin_sums(probabilities: Any, columns: list[Any], num_bins: int) -> Any:
-    """The sums of `columns` over the rows of each bin, in shape `(num_bins, len(columns))`."""
+def bin_sums(
+    probabilities: Any, columns: list[Any], num_bins: int, group: Any = None, num_groups: int = 1
+) -> Any:
+    """The sums of `columns` over the rows of each bin.
+
+    Args:
+        probabilities: `(rows,)`.
+        columns: Tensors `(rows,)`.
+        num_bins: Number of bins.
+        group: Optional int32 `(rows,)` from 0 to `num_groups`, exclusive: each has bins of its own.
+        num_groups: Number of groups.
+
+    Returns:
+        `(num_groups * num_bins, len(columns))`, group by group.
+    """
     values = ops.cast(ops.stack(columns, axis=-1), sum_dtype())
-    return ops.segment_sum(values, logit_bin(probabilities, num_bins), num_segments=num_bins)
+    place = logit_bin(probabilities, num_bins)
+    if group is not None:
+        place = place + group * num_bins
+    return ops.segment_sum(values, place, num_segments=num_groups * num_bins)
+
+
+def areas_of_bins(counts: Any) -> tuple[Any, Any]:
+    """Area under the ROC curve of rows counted in bins, those of one bin as ties.
+
+    Args:
+        counts: `(..., num_bins, 2)`: clicks and other rows, bins in ascending order.
+
+    Returns:
+        `(areas, both)` of shape `(...)`: the areas, and where there are rows of both classes;
+        elsewhere an area means nothing.
+    """
+    positive, negative = counts[..., 0], counts[..., 1]
+    below = ops.cumsum(negative, axis=-1) - negative
+    pairs = ops.sum(positive * (below + negative / 2), axis=-1)
+    clicks, others = ops.sum(positive, axis=-1), ops.sum(negative, axis=-1)
+    both = ops.logical_and(clicks > 0, others > 0)
+    return pairs / ops.where(both, clicks, 1) / ops.where(both, others, 1), both

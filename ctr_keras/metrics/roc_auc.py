@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from ctr_keras.api_export import export
 from ctr_keras.metrics.arrays import check_bins, check_labels, check_scores, check_weights
-from ctr_keras.metrics.histogram import bin_sums
+from ctr_keras.metrics.histogram import areas_of_bins, bin_sums
 from ctr_keras.metrics.ranking import ordered_pairs
 from ctr_keras.metrics.rows import binary_rows, sum_dtype
 
@@ -107,13 +107,7 @@ class AUC(keras.metrics.Metric):
 
     def result(self) -> Any:
         """The value over the rows since the last reset."""
-        counts = self._counts.value
-        positive, negative = counts[:, 0], counts[:, 1]
-        below = ops.cumsum(negative) - negative
-        pairs = ops.sum(positive * (below + negative / 2))
-        clicks, others = ops.sum(positive), ops.sum(negative)
-        both = ops.logical_and(clicks > 0, others > 0)
-        area = pairs / ops.where(both, clicks, 1) / ops.where(both, others, 1)
+        area, both = areas_of_bins(self._counts.value)
         return ops.cast(ops.where(both, area, float("nan")), self.dtype)
 
     def get_config(self) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from ctr_keras.metrics.arrays import (
     check_scores,
     check_weights,
 )
-from ctr_keras.metrics.histogram import logit_bin
+from ctr_keras.metrics.histogram import areas_of_bins, bin_sums
 from ctr_keras.metrics.ranking import ordered_pairs
 from ctr_keras.metrics.rows import binary_rows, check_length, one_per_row, sum_dtype
 
@@ -166,25 +166,13 @@ class ScenarioAUC(keras.metrics.Metric):
         scenario = ops.cast(ops.where(known, scenario, 0), "int32")
         # A row of no scenario counts for nothing; its NaN, if it is not a proper one, stays.
         weights = ops.where(ops.logical_or(known, weights != weights), weights, 0.0)
-        place = scenario * self.num_bins + logit_bin(probabilities, self.num_bins)
-        columns = ops.stack([weights * labels, weights * (1 - labels)], axis=-1)
-        sums = ops.segment_sum(
-            ops.cast(columns, sum_dtype()), place, num_segments=self.num_scenarios * self.num_bins
-        )
+        columns = [weights * labels, weights * (1 - labels)]
+        sums = bin_sums(probabilities, columns, self.num_bins, scenario, self.num_scenarios)
         self._counts.assign_add(ops.reshape(sums, self._counts.shape))
-
-    def _areas(self) -> tuple[Any, Any]:
-        """The area of each scenario, and where there is one."""
-        positive, negative = self._counts.value[..., 0], self._counts.value[..., 1]
-        below = ops.cumsum(negative, axis=-1) - negative
-        pairs = ops.sum(positive * (below + negative / 2), axis=-1)
-        clicks, others = ops.sum(positive, axis=-1), ops.sum(negative, axis=-1)
-        both = ops.logical_and(clicks > 0, others > 0)
-        return pairs / ops.where(both, clicks, 1) / ops.where(both, others, 1), both
 
     def result(self) -> Any:
         """The mean area over the rows since the last reset."""
-        areas, both = self._areas()
+        areas, both = areas_of_bins(self._counts.value)
         count = ops.sum(ops.cast(both, areas.dtype))
         mean = ops.sum(ops.where(both, areas, 0.0)) / ops.maximum(count, 1)
         total = ops.sum(self._counts.value)  # NaN once a row was not a proper one.
@@ -193,7 +181,7 @@ class ScenarioAUC(keras.metrics.Metric):
 
     def report(self) -> ScenarioAUCResult:
         """The area of every scenario that has rows, by its id."""
-        areas, both = (ops.convert_to_numpy(part) for part in self._areas())
+        areas, both = (ops.convert_to_numpy(part) for part in areas_of_bins(self._counts.value))
         rows = ops.convert_to_numpy(self._counts.value).sum(axis=(1, 2))
         found = np.where(both, areas, np.nan).tolist()
         return ScenarioAUCResult(

@@ -7,6 +7,7 @@ from keras import ops
 
 from ctr_keras.layers import CausalSelfAttention
 from ctr_keras.losses import info_nce
+from ctr_keras.models.auxiliary.leading import leading
 
 
 class NextItemPrediction(keras.layers.Layer):
@@ -48,19 +49,11 @@ class NextItemPrediction(keras.layers.Layer):
         seen = self.attention(history, mask=history_mask, training=training)
         ids = None if history_ids is None else ops.transpose(history_ids[:, 1:])
         return info_nce(
-            _positions(seen, 0),
-            _positions(history, 1),
+            leading(ops.swapaxes(seen, 0, 1), 0, history.shape[1] - 1),
+            leading(ops.swapaxes(history, 0, 1), 1, history.shape[1] - 1),
             self.temperature,
             candidate_mask=ops.transpose(history_mask[:, 1:]),
             query_ids=ids,
             key_ids=ids,
             symmetric=True,
         )
-
-
-def _positions(x, start):
-    """All but one of the positions of `(rows, length, W)`: `(length - 1, rows, W)`."""
-    # On TensorFlow the gradient of `ops.slice` takes half the time of that of indexing.
-    x = ops.swapaxes(x, 0, 1)
-    length, *others = ops.shape(x)
-    return ops.slice(x, (start, 0, 0), (length - 1, *others))

@@ -1,11 +1,7 @@
 """Model-agnostic meta-learning for cold users and items."""
 
-from collections.abc import Sequence
-from typing import Any
-
 from ctr_keras.api_export import export
 from ctr_keras.models.cold_start.task_model import TaskModel
-from ctr_keras.schema import Schema
 
 
 @export
@@ -52,19 +48,4 @@ class MAML(TaskModel):
         algorithm 2
     """
 
-    def __init__(
-        self,
-        schema: Schema,
-        embedding_dim: int = 16,
-        units: Sequence[int] = (128, 32),
-        activation: str = "relu",
-        inner_learning_rate: float = 0.1,
-        inner_steps: int = 1,
-        first_order: bool = False,
-        l2: float = 0.0,
-        **kwargs: Any,
-    ):
-        super().__init__(
-            schema, True, embedding_dim, units, activation, inner_learning_rate, inner_steps,
-            first_order, l2, **kwargs,
-        )  # fmt: skip
+    moves_embeddings = True

@@ -1,11 +1,7 @@
 """Meta-learned user preference estimator."""
 
-from collections.abc import Sequence
-from typing import Any
-
 from ctr_keras.api_export import export
 from ctr_keras.models.cold_start.task_model import TaskModel
-from ctr_keras.schema import Schema
 
 
 @export
@@ -43,19 +39,4 @@ class MeLU(TaskModel):
         [Lee et al., 2019: MeLU](https://arxiv.org/abs/1908.00413), algorithm 1
     """
 
-    def __init__(
-        self,
-        schema: Schema,
-        embedding_dim: int = 16,
-        units: Sequence[int] = (128, 32),
-        activation: str = "relu",
-        inner_learning_rate: float = 0.1,
-        inner_steps: int = 1,
-        first_order: bool = False,
-        l2: float = 0.0,
-        **kwargs: Any,
-    ):
-        super().__init__(
-            schema, False, embedding_dim, units, activation, inner_learning_rate, inner_steps,
-            first_order, l2, **kwargs,
-        )  # fmt: skip
+    moves_embeddings = False

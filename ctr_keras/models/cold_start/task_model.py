@@ -3,7 +3,7 @@
 import dataclasses
 import types
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
@@ -30,13 +30,12 @@ class TaskModel(CTRModel):
 
         logit = decision([v_1, ..., v_F])
 
-    A subclass says whether an inner step moves the embeddings too. The inner loss is the log loss,
-    averaged over the support rows of a task; the outer loss that of `compile`, averaged over the
-    query rows of a task and then over the tasks that have any.
+    A subclass says by `moves_embeddings` whether an inner step moves the embeddings too. The inner
+    loss is the log loss, averaged over the support rows of a task; the outer loss that of
+    `compile`, averaged over the query rows of a task and then over the tasks that have any.
 
     Args:
         schema: `ck.Schema` of the features.
-        moves_embeddings: Whether inner steps move embeddings.
         embedding_dim: Width of the embeddings.
         units: Widths of the decision layers before the logit.
         activation: Activation between them.
@@ -47,17 +46,18 @@ class TaskModel(CTRModel):
         **kwargs: `name` and `trainable` of `keras.Model`.
     """
 
+    moves_embeddings: ClassVar[bool]
+
     def __init__(
         self,
         schema: Schema,
-        moves_embeddings: bool,
-        embedding_dim: int,
-        units: Sequence[int],
-        activation: str,
-        inner_learning_rate: float,
-        inner_steps: int,
-        first_order: bool,
-        l2: float,
+        embedding_dim: int = 16,
+        units: Sequence[int] = (128, 32),
+        activation: str = "relu",
+        inner_learning_rate: float = 0.1,
+        inner_steps: int = 1,
+        first_order: bool = False,
+        l2: float = 0.0,
         **kwargs: Any,
     ):
         if not inner_learning_rate > 0:
@@ -82,7 +82,6 @@ class TaskModel(CTRModel):
         self.inner_steps = inner_steps
         self.first_order = first_order
         self.l2 = l2
-        self._moves_embeddings = moves_embeddings
         self._parts = types.SimpleNamespace(fields=fields, decision=decision)
 
     def train_step(self, data):
@@ -151,7 +150,7 @@ class TaskModel(CTRModel):
     def _inner_loop(self, support: TaskRows, vectors: dict[str, tf.Tensor]) -> FastWeights:
         """The weights of each task after the inner steps."""
         fast = FastWeights([])
-        if self._moves_embeddings:
+        if self.moves_embeddings:
             touched = TaskVectors.touched_by(self.schema, support)
             fast = FastWeights([], touched, touched.zeros(self.embedding_dim))
         for _ in range(self.inner_steps):
