@@ -135,6 +135,17 @@ def is_table(rows: Any) -> bool:
     return isinstance(rows, Mapping) or hasattr(rows, "columns")
 
 
+def flat(column: Column) -> np.ndarray:
+    """All values of a column, those of sequences one behind the other."""
+    return column.values if isinstance(column, Ragged) else column
+
+
+def stored_padding(schema: Schema, name: str) -> bytes | int:
+    """What stands for a missing value where strings are bytes, as on disk."""
+    padding = schema.padding(name)
+    return padding.encode() if isinstance(padding, str) else padding
+
+
 def num_rows(columns: Columns) -> int:
     return len(next(iter(columns.values())))
 

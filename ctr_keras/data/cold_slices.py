@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ctr_keras.columns import stored_padding
 from ctr_keras.data.describe import raw_columns, user_feature
 from ctr_keras.data.manifest import Manifest
 from ctr_keras.schema import Schema
@@ -128,4 +129,4 @@ def _missing(schema: Schema, name: str) -> Any:
             f"The feature must be an id of one value a row: one of {ids}. "
             f"Received: `feature={name!r}`"
         )
-    return b"" if schema[name].dtype == "string" else schema.padding(name)
+    return stored_padding(schema, name)

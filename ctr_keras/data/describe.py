@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ctr_keras.columns import Column, Columns, Ragged, num_rows
+from ctr_keras.columns import Column, Columns, Ragged, flat, num_rows, stored_padding
 from ctr_keras.data import layouts
 from ctr_keras.data import scenarios as scenario_reports
 from ctr_keras.data.manifest import MANIFEST_FILE, Manifest
@@ -278,25 +278,24 @@ class _Total:
 
     def __init__(self, schema: Schema, feature: Feature):
         self.feature = feature
-        self.missing = schema.padding(feature.name)
+        self.missing = stored_padding(schema, feature.name)
         self.counts: collections.Counter = collections.Counter()
         self.rows = self.covered = self.values = 0
         self.sum = 0.0
 
     def add(self, column: Column) -> None:
-        flat = _flat(column)
+        found = flat(column)
         self.rows += len(column)
-        self.values += len(flat)
+        self.values += len(found)
         if self.feature.kind in ("id", "text"):
-            missing = b"" if self.feature.dtype == "string" else self.missing
-            present = flat != missing
+            present = found != self.missing
             self.covered += _covered_rows(column, present)
-            values, counts = np.unique(flat[present], return_counts=True)
+            values, counts = np.unique(found[present], return_counts=True)
             self.counts.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
             return
-        self.covered += _covered_rows(column, np.ones(len(flat), bool))
+        self.covered += _covered_rows(column, np.ones(len(found), bool))
         if self.feature.kind == "number":
-            self.sum += float(np.sum(flat, dtype=np.float64))
+            self.sum += float(np.sum(found, dtype=np.float64))
 
     def coverage(self, vocabulary: set | None) -> Coverage:
         feature = self.feature
@@ -316,10 +315,6 @@ class _Total:
             mean_length=self.values / self.rows if feature.is_sequence else None,
             mean=self.sum / self.values if is_number else None,
         )
-
-
-def _flat(column: Column) -> np.ndarray:
-    return column.values if isinstance(column, Ragged) else column
 
 
 def _covered_rows(column: Column, present: np.ndarray) -> int:
@@ -349,9 +344,9 @@ def _scan(
         if counter is not None:
             counter.add(name, columns)
         if label:
-            clicks += float(np.sum(_flat(columns[label[0].name])))
+            clicks += float(np.sum(flat(columns[label[0].name])))
         if time:
-            found = _flat(columns[time[0].name])
+            found = flat(columns[time[0].name])
             times += [int(found.min()), int(found.max())]
     return Split(
         rows=rows,

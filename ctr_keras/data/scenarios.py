@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ctr_keras.columns import Column, Columns, Ragged
+from ctr_keras.columns import Columns, flat, stored_padding
 from ctr_keras.data.split import SPLITS
 from ctr_keras.schema import Schema
 
@@ -143,7 +143,9 @@ class ScenarioCounter:
         self.feature = feature
         self._label = next((feature.name for feature in schema.by_role("label")), None)
         self._entities = {"users": user, "items": schema.key("item")}
-        self._missing = {name: _stored(schema, name) for name in self._entities.values() if name}
+        self._missing = {
+            name: stored_padding(schema, name) for name in self._entities.values() if name
+        }
         self._rows: collections.Counter = collections.Counter()
         self._clicks: collections.Counter = collections.Counter()
         # By entity, split and scenario: rows of each value.
@@ -151,15 +153,15 @@ class ScenarioCounter:
 
     def add(self, split: str, columns: Columns) -> None:
         """Count a block of rows of a split."""
-        scenarios, index = np.unique(_flat(columns[self.feature]), return_inverse=True)
+        scenarios, index = np.unique(flat(columns[self.feature]), return_inverse=True)
         for position, scenario in enumerate(scenarios.tolist()):
             chosen = index == position
             self._rows[split, scenario] += int(chosen.sum())
             if self._label is not None:
-                self._clicks[split, scenario] += int(_flat(columns[self._label])[chosen].sum())
+                self._clicks[split, scenario] += int(flat(columns[self._label])[chosen].sum())
             for entity, name in self._entities.items():
                 if name is not None:
-                    values = _flat(columns[name])[chosen]
+                    values = flat(columns[name])[chosen]
                     values = values[values != self._missing[name]]
                     found, counts = np.unique(values, return_counts=True)
                     counter = self._values[entity, split, scenario]
@@ -248,16 +250,6 @@ def _groups(
         ColdStart(split, entity, group, int(chosen.sum()), int(rows[chosen].sum()))
         for group, chosen in groups.items()
     ]
-
-
-def _flat(column: Column) -> np.ndarray:
-    return column.values if isinstance(column, Ragged) else column
-
-
-def _stored(schema: Schema, name: str) -> bytes | int:
-    """What stands for a missing value on disk."""
-    padding = schema.padding(name)
-    return padding.encode() if isinstance(padding, str) else padding
 
 
 def _descending(counts: collections.Counter) -> np.ndarray:

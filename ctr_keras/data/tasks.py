@@ -173,7 +173,7 @@ class RowGroups:
         }
         if random is not None:
             order = self._shuffled(random)
-        places = {name: _places(order, *part) for name, part in parts.items()}
+        places = {name: places_of(order, *part) for name, part in parts.items()}
         if random is not None:
             tasks = random.permutation(len(self.start))
             places = {name: found[tasks] for name, found in places.items()}
@@ -196,7 +196,8 @@ def check_key(schema: Schema, key: str) -> None:
         raise ValueError(f"`key` must be an id of one value: one of {known}. Received: `{key=}`")
 
 
-def _places(order: np.ndarray, start: np.ndarray, count: np.ndarray, width: int) -> np.ndarray:
+def places_of(order: np.ndarray, start: np.ndarray, count: np.ndarray, width: int) -> np.ndarray:
+    """The `count` entries of `order` from each `start`, then -1: `(groups, width)`."""
     number = np.arange(width)
     position = np.minimum(start[:, None] + number, len(order) - 1)
     return np.where(number < count[:, None], order[position], -1)

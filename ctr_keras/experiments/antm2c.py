@@ -17,9 +17,9 @@ import numpy as np
 from ctr_keras import data as ctr_data
 from ctr_keras import metrics
 from ctr_keras.datasets import truth
-from ctr_keras.experiments.runs import Run, run_all
+from ctr_keras.experiments.runs import run_all
 from ctr_keras.experiments.scenario_comparison import ScenarioComparison
-from ctr_keras.experiments.settings import check_positive
+from ctr_keras.experiments.settings import check_positive, runs_of
 from ctr_keras.schema import Schema
 from ctr_keras.training.evaluate import scenario_names
 
@@ -68,22 +68,6 @@ class Settings:
         options |= {"units": list(self.units), "tower_units": list(self.tower_units)}
         return options | ({"num_experts": self.num_experts} if model == "MMoE" else {})
 
-    def runs(self, data: str | os.PathLike, model: str) -> list[Run]:
-        """A run a seed."""
-        return [
-            Run(
-                data=str(data),
-                model=model,
-                options=self.options(model),
-                epochs=self.epochs,
-                batch_size=self.batch_size,
-                learning_rate=self.learning_rate,
-                patience=self.patience,
-                seed=seed,
-            )
-            for seed in range(1, self.seeds + 1)
-        ]
-
 
 def table(
     number: int,
@@ -114,7 +98,7 @@ def table(
         raise ValueError(
             f"The data needs a feature of role 'scenario'. Received: {data} with {schema.names}"
         )
-    runs = {model: settings.runs(data, model) for model in SCENARIO_MODELS}
+    runs = {m: runs_of(settings, data, m, settings.options(m)) for m in SCENARIO_MODELS}
     outcomes = run_all(
         [run for of_model in runs.values() for run in of_model], out, jobs=jobs, report=report
     )
@@ -134,8 +118,8 @@ def best_possible(data: str | os.PathLike, schema: Schema) -> dict[str, float] |
     scenario = schema.by_role("scenario")[0]
     rows = ctr_data.read(pathlib.Path(data) / "test", schema, 65_536)
     scenes = np.concatenate([x[scenario.name].numpy() for x, _ in rows])
-    areas = metrics.scenario_auc(
-        known["label"].to_numpy(), known[truth.PROBABILITY].to_numpy(), scenes
-    )
-    names = scenario_names(scenario.vocabulary)
-    return {names(scene): area for scene, area in areas.by_scenario.items()}
+    return metrics.scenario_auc(
+        known["label"].to_numpy(),
+        known[truth.PROBABILITY].to_numpy(),
+        scenario_names(scenario.vocabulary, scenes),
+    ).by_scenario

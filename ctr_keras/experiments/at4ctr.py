@@ -21,7 +21,7 @@ from ctr_keras.experiments.comparison import Comparison, Method
 from ctr_keras.experiments.down_sampled import down_sampled
 from ctr_keras.experiments.figures import Figure, cost_figure, relevance_figure, weight_figure
 from ctr_keras.experiments.runs import Outcome, Run, run_all
-from ctr_keras.experiments.settings import check_positive
+from ctr_keras.experiments.settings import check_positive, runs_of
 from ctr_keras.negative_ratio import check_negative_ratio
 
 TABLES = (2, 3, 4)
@@ -80,19 +80,7 @@ class Settings:
 
     def runs(self, data: str | os.PathLike, model: str, **options: Any) -> list[Run]:
         """A run a seed."""
-        return [
-            Run(
-                data=str(data),
-                model=model,
-                options=options,
-                epochs=self.epochs,
-                batch_size=self.batch_size,
-                learning_rate=self.learning_rate,
-                patience=self.patience,
-                seed=seed,
-            )
-            for seed in range(1, self.seeds + 1)
-        ]
+        return runs_of(self, data, model, options)
 
     def options(self, model: str) -> dict[str, Any]:
         """Arguments of a base model or rival."""

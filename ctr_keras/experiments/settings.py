@@ -1,7 +1,10 @@
 """Settings of experiments: dataclasses, made from what a command line says."""
 
 import dataclasses
+import os
 from typing import Any
+
+from ctr_keras.experiments.runs import Run
 
 
 def settings_of(cls: type, options: dict[str, Any]) -> Any:
@@ -23,3 +26,22 @@ def check_positive(settings: Any, *names: str) -> None:
         value = getattr(settings, name)
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ValueError(f"`{name}` must be a positive integer. Received: `{name}={value!r}`")
+
+
+def runs_of(
+    settings: Any, data: str | os.PathLike, model: str, options: dict[str, Any]
+) -> list[Run]:
+    """A run a seed, by the settings that all experiments have."""
+    return [
+        Run(
+            data=str(data),
+            model=model,
+            options=options,
+            epochs=settings.epochs,
+            batch_size=settings.batch_size,
+            learning_rate=settings.learning_rate,
+            patience=settings.patience,
+            seed=seed,
+        )
+        for seed in range(1, settings.seeds + 1)
+    ]

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from ctr_keras import data
-from ctr_keras.data.tasks import HeldRows, RowGroups, check_key
+from ctr_keras.data.tasks import HeldRows, RowGroups, check_key, places_of
 from ctr_keras.models import CTRModel
 
 _READ_ROWS = 65_536
@@ -55,9 +55,10 @@ def adapted_scores(
     for first in range(0, len(pieces), tasks):
         group, start, stop = pieces[first : first + tasks].T
         theirs = where[group]
+        last = np.minimum(past.count[theirs], support)
         end = past.start[theirs] + past.count[theirs]
-        to_adapt = _places(past, np.maximum(end - support, past.start[theirs]), end, support)
-        to_score = _places(groups, start, stop, rows)
+        to_adapt = places_of(past.order, end - last, last, support)
+        to_score = places_of(groups.order, start, stop - start, rows)
         found = adapted(known.take(to_adapt), asked.take(to_score)[0]).numpy()
         scores[to_score[to_score >= 0]] = found[to_score >= 0]
     return scores
@@ -71,9 +72,3 @@ def _pieces(groups: RowGroups, chosen: np.ndarray, rows: int) -> np.ndarray:
     start = groups.start[group] + number * rows
     stop = np.minimum(start + rows, groups.start[group] + groups.count[group])
     return np.stack([group, start, stop], axis=1)
-
-
-def _places(groups: RowGroups, start: np.ndarray, stop: np.ndarray, width: int) -> np.ndarray:
-    position = start[:, None] + np.arange(width)
-    order = np.append(groups.order, -1)
-    return order[np.where(position < stop[:, None], position, len(groups.order))]

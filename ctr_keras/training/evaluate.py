@@ -133,22 +133,16 @@ def predictions(
         np.concatenate(labels),
         np.concatenate(scores),
         np.concatenate(keys) if groups else None,
-        _named(scenarios[0].vocabulary, np.concatenate(scenes)) if scenarios else None,
+        scenario_names(scenarios[0].vocabulary, np.concatenate(scenes)) if scenarios else None,
     )
 
 
-def _named(vocabulary: Vocabulary | None, ids: np.ndarray) -> np.ndarray:
-    names = scenario_names(vocabulary)
-    values, index = np.unique(ids, return_inverse=True)
-    return np.array([names(value) for value in values.tolist()])[index]
-
-
-def scenario_names(vocabulary: Vocabulary | None) -> Callable[[int], str]:
-    """From an id of a scenario to its name, where a vocabulary file tells, else to its number."""
+def scenario_names(vocabulary: Vocabulary | None, ids: np.ndarray) -> np.ndarray:
+    """The names of scenarios, where a vocabulary file tells them, else their numbers."""
     if vocabulary is None or vocabulary.file is None:
-        return str
+        return ids.astype(str)
     values = pathlib.Path(vocabulary.file).read_text().splitlines()
-    return dict(enumerate(["(none)", "(unknown)", *values])).__getitem__
+    return np.array(["(none)", "(unknown)", *values])[ids]
 
 
 def load_model(path: str | os.PathLike) -> CTRModel:
