@@ -26,3 +26,18 @@ def check_sequence_shape(name: str, shape: Any) -> None:
             f"`{name}` must have shape (batch, length, width). "
             f"Received: `{name}.shape={tuple(shape)}`"
         )
+
+
+def check_matrix_shape(name: str, shape: Any) -> None:
+    """Refuse what is not `(batch, features)`."""
+    if len(shape) != 2:
+        raise ValueError(
+            f"`{name}` must have shape (batch, features). Received: `{name}.shape={tuple(shape)}`"
+        )
+
+
+def check_dropout(dropout: Any) -> float:
+    """`dropout` if it is a share below 1, else a `ValueError`."""
+    if not 0 <= dropout < 1:
+        raise ValueError(f"`dropout` must be in [0, 1). Received: `dropout={dropout}`")
+    return dropout

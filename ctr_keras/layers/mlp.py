@@ -6,6 +6,7 @@ from typing import Any
 import keras
 
 from ctr_keras.api_export import export
+from ctr_keras.layers.argument_checks import check_dropout
 from ctr_keras.layers.dice import Dice
 
 
@@ -58,10 +59,8 @@ class MLP(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         self.units = check_units(units)
-        if not 0 <= dropout < 1:
-            raise ValueError(f"`dropout` must be in [0, 1). Received: `dropout={dropout}`")
         self.activation = get_activation(activation)
-        self.dropout = dropout
+        self.dropout = check_dropout(dropout)
         self.batch_norm = batch_norm
         self.use_bias = use_bias
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
@@ -89,12 +88,7 @@ class MLP(keras.layers.Layer):
         ]
         if self.batch_norm:
             stage.append(keras.layers.BatchNormalization(dtype=dtype, name=f"batch_norm_{i}"))
-        stage.append(make_activation(self.activation, dtype, f"activation_{i}"))
-        if self.dropout:
-            seed = None if self.seed is None else self.seed + i
-            stage.append(
-                keras.layers.Dropout(self.dropout, seed=seed, dtype=dtype, name=f"dropout_{i}")
-            )
+        stage += activation_and_dropout(self.activation, self.dropout, self.seed, dtype, i)
         return stage
 
     def build(self, input_shape):
@@ -155,6 +149,15 @@ def make_activation(activation, dtype, name):
     if activation == "dice":
         return Dice(dtype=dtype, name=name)
     return keras.layers.Activation(activation, dtype=dtype, name=name)
+
+
+def activation_and_dropout(activation, dropout, seed, dtype, i):
+    """What ends the `i`-th of several stages: a fresh activation, and dropout where asked for."""
+    layers = [make_activation(activation, dtype, f"activation_{i}")]
+    if dropout:
+        seed = None if seed is None else seed + i
+        layers.append(keras.layers.Dropout(dropout, seed=seed, dtype=dtype, name=f"dropout_{i}"))
+    return layers
 
 
 def apply_layer(layer, x, training, mask):

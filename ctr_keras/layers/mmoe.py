@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from ctr_keras.api_export import export
-from ctr_keras.layers.argument_checks import check_positive_integer
+from ctr_keras.layers.argument_checks import check_matrix_shape, check_positive_integer
 from ctr_keras.layers.mlp import serialize_activation
 from ctr_keras.layers.parallel_mlp import ParallelMLP
 
@@ -83,11 +83,7 @@ class MMoE(keras.layers.Layer):
         self.seed = seed
 
     def build(self, input_shape):
-        if len(input_shape) != 2:
-            raise ValueError(
-                "`inputs` must have shape (batch, features). "
-                f"Received: `inputs.shape={tuple(input_shape)}`"
-            )
+        check_matrix_shape("inputs", input_shape)
         self.experts.build(input_shape)
         self.gates.build(input_shape)
 

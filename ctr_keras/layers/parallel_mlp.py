@@ -7,12 +7,12 @@ import keras
 from keras import ops
 
 from ctr_keras.api_export import export
-from ctr_keras.layers.argument_checks import check_positive_integer
+from ctr_keras.layers.argument_checks import check_dropout, check_positive_integer
 from ctr_keras.layers.mlp import (
+    activation_and_dropout,
     apply_layer,
     check_units,
     get_activation,
-    make_activation,
     serialize_activation,
 )
 
@@ -67,10 +67,8 @@ class ParallelMLP(keras.layers.Layer):
         super().__init__(**kwargs)
         self.num_mlps = check_positive_integer("num_mlps", num_mlps)
         self.units = check_units(units)
-        if not 0 <= dropout < 1:
-            raise ValueError(f"`dropout` must be in [0, 1). Received: `dropout={dropout}`")
         self.activation = get_activation(activation)
-        self.dropout = dropout
+        self.dropout = check_dropout(dropout)
         self.use_bias = use_bias
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.seed = seed
@@ -78,14 +76,9 @@ class ParallelMLP(keras.layers.Layer):
 
     def _make_stage(self, i):
         """What follows the product of one width."""
-        dtype = self.dtype_policy
-        stage = [make_activation(self.activation, dtype, f"activation_{i}")]
-        if self.dropout:
-            seed = None if self.seed is None else self.seed + i
-            stage.append(
-                keras.layers.Dropout(self.dropout, seed=seed, dtype=dtype, name=f"dropout_{i}")
-            )
-        return stage
+        return activation_and_dropout(
+            self.activation, self.dropout, self.seed, self.dtype_policy, i
+        )
 
     def build(self, input_shape):
         self._check_shape(input_shape)

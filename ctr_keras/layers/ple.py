@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from ctr_keras.api_export import export
-from ctr_keras.layers.argument_checks import check_positive_integer
+from ctr_keras.layers.argument_checks import check_matrix_shape, check_positive_integer
 from ctr_keras.layers.mlp import check_units, get_activation, serialize_activation
 from ctr_keras.layers.mmoe import gates, softmax
 from ctr_keras.layers.parallel_mlp import ParallelMLP
@@ -105,11 +105,7 @@ class PLE(keras.layers.Layer):
         )
 
     def build(self, input_shape):
-        if len(input_shape) != 2:
-            raise ValueError(
-                "`inputs` must have shape (batch, features). "
-                f"Received: `inputs.shape={tuple(input_shape)}`"
-            )
+        check_matrix_shape("inputs", input_shape)
         batch, width = input_shape[0], self.units[-1]
         for level in range(self.num_levels):
             first = level == 0

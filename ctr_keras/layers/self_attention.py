@@ -7,6 +7,7 @@ from keras import ops
 
 from ctr_keras.api_export import export
 from ctr_keras.layers.argument_checks import (
+    check_dropout,
     check_mask,
     check_positive_integer,
     check_sequence_shape,
@@ -72,10 +73,8 @@ class SelfAttention(keras.layers.Layer):
         super().__init__(**kwargs)
         if max_length is not None:
             check_positive_integer("max_length", max_length)
-        if not 0 <= dropout < 1:
-            raise ValueError(f"`dropout` must be in [0, 1). Received: `dropout={dropout}`")
         self.num_heads = check_positive_integer("num_heads", num_heads)
-        self.dropout = dropout
+        self.dropout = check_dropout(dropout)
         self.use_bias = use_bias
         self.max_length = max_length
         self.kernel_initializer = keras.initializers.get(kernel_initializer)

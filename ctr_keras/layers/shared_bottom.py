@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from ctr_keras.api_export import export
-from ctr_keras.layers.argument_checks import check_positive_integer
+from ctr_keras.layers.argument_checks import check_matrix_shape, check_positive_integer
 from ctr_keras.layers.mlp import MLP, serialize_activation
 
 
@@ -71,11 +71,7 @@ class SharedBottom(keras.layers.Layer):
         self.seed = seed
 
     def build(self, input_shape):
-        if len(input_shape) != 2:
-            raise ValueError(
-                "`inputs` must have shape (batch, features). "
-                f"Received: `inputs.shape={tuple(input_shape)}`"
-            )
+        check_matrix_shape("inputs", input_shape)
         self.bottom.build(input_shape)
 
     def call(self, inputs: Any, training: bool = False) -> Any:
