@@ -99,3 +99,17 @@ def test_too_few_bins(value):
 def test_bins_that_are_no_integer():
     with pytest.raises(TypeError, match=r"Received: `num_bins=200.0`"):
         AUC(num_bins=200.0)
+
+
+def test_auc_of_probabilities_that_stream_by():
+    random = np.random.default_rng(0)
+    probability = random.beta(0.5, 2, 20_000)
+    label = random.random(20_000) < probability
+    streamed = AUC()
+    for part in range(0, 20_000, 700):
+        streamed.update_state(label[part : part + 700], probability[part : part + 700])
+    assert float(streamed.result()) == pytest.approx(auc(label, probability), abs=1e-4)
+    streamed = AUC()
+    streamed.update_state(np.array([True, False]), np.array([1.0, 0.0]))
+    assert float(streamed.result()) == 1
+    assert np.isnan(float(AUC().result()))

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 import os
 import pathlib
 from collections.abc import Iterator
@@ -13,11 +14,11 @@ import pyarrow.compute as pc
 import pyarrow.csv
 from scipy import special
 
-from ctr_keras import files
+from ctr_keras import files, metrics
 from ctr_keras.datasets import truth
 from ctr_keras.datasets.antm2c_raw import COLUMNS, FEATURES
 from ctr_keras.datasets.simulator import antm2c_exposures
-from ctr_keras.datasets.simulator.antm2c_clicks import Clicks, StreamedAUC, Users
+from ctr_keras.datasets.simulator.antm2c_clicks import Clicks, Users
 from ctr_keras.datasets.simulator.antm2c_exposures import SCENES, AntM2CConfig, Exposures, Shelf
 from ctr_keras.datasets.simulator.antm2c_texts import TOPICS, Texts
 from ctr_keras.datasets.simulator.world import (
@@ -227,21 +228,23 @@ class _Totals:
     def __init__(self) -> None:
         self.rows = self.users = 0
         self._counts = np.zeros((2, len(SCENES)), np.int64)
-        self._auc = {name: StreamedAUC() for name in (*SCENES, "all")}
+        self._auc, self._scene_auc = metrics.AUC(), metrics.ScenarioAUC("scene", len(SCENES))
 
     def add(self, shown: Exposures, clicked: np.ndarray, probability: np.ndarray) -> None:
         """Count the rows of a chunk."""
         self.rows += len(clicked)
         self.users += len(np.unique(shown.user))
-        for number, name in enumerate(SCENES):
+        for number in range(len(SCENES)):
             chosen = shown.scene == number
             self._counts[:, number] += chosen.sum(), clicked[chosen].sum()
-            self._auc[name].add(clicked[chosen], probability[chosen])
-        self._auc["all"].add(clicked, probability)
+        self._auc.update_state(clicked, probability)
+        self._scene_auc.update_state(clicked, probability, groups=shown.scene)
 
     def written(self, path: pathlib.Path, items: int) -> Written:
         rows, clicks = (dict(zip(SCENES, line.tolist(), strict=True)) for line in self._counts)
-        auc = {name: found.result() for name, found in self._auc.items()}
+        found = self._scene_auc.report().by_scenario
+        auc = {name: found.get(number, math.nan) for number, name in enumerate(SCENES)}
+        auc["all"] = float(self._auc.result())
         return Written(path, self.rows, self.users, items, rows, clicks, auc)
 
 

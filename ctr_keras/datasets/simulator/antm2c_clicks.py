@@ -1,4 +1,4 @@
-"""Which exposures of the AntM2C view are clicked: a known probability, and its best AUC.
+"""Which exposures of the AntM2C view are clicked: a known probability.
 
 In scenario `s` a user `u` with the taste `p_u` likes an item `i` of category `c_i` by
 
@@ -102,33 +102,6 @@ def _solve(liking: np.ndarray, rate: float) -> float:
         is_low = _sigmoid(middle + liking).mean() < rate
         low, high = (middle, high) if is_low else (low, middle)
     return (low + high) / 2
-
-
-class StreamedAUC:
-    """AUC of probabilities that come by in pieces, by counting them in narrow bins.
-
-    Two probabilities of one bin, 1/256 wide in the logit, count as equal.
-    """
-
-    _BINS, _WIDTH = 8192, 1 / 256
-
-    def __init__(self) -> None:
-        self._counts = np.zeros((2, self._BINS), np.int64)
-
-    def add(self, label: np.ndarray, probability: np.ndarray) -> None:
-        """Count rows; a label is whether the row was clicked."""
-        with np.errstate(divide="ignore"):
-            logit = np.log(probability) - np.log1p(-probability)
-        place = np.clip(logit / self._WIDTH + self._BINS // 2, 0, self._BINS - 1).astype(np.int64)
-        for value in (0, 1):
-            self._counts[value] += np.bincount(place[label == value], minlength=self._BINS)
-
-    def result(self) -> float:
-        """NaN where all labels are the same."""
-        negatives, positives = self._counts
-        pairs = float(negatives.sum()) * float(positives.sum())
-        below = np.cumsum(negatives) - negatives / 2
-        return float((positives * below).sum() / pairs) if pairs else float("nan")
 
 
 def _sigmoid(logit: np.ndarray) -> np.ndarray:

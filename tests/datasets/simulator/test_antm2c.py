@@ -8,7 +8,6 @@ from scipy import special
 from ctr_keras import metrics
 from ctr_keras.datasets.antm2c_raw import COLUMNS, FEATURES
 from ctr_keras.datasets.simulator import AntM2CConfig, antm2c, antm2c_exposures
-from ctr_keras.datasets.simulator.antm2c_clicks import StreamedAUC
 from ctr_keras.datasets.simulator.antm2c_texts import KINDS, TOPICS
 
 ROWS = 120_000
@@ -193,20 +192,6 @@ def test_a_crash_leaves_the_old_file(tmp_path, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         antm2c.write(path, AntM2CConfig(rows=100), report=quiet)
     assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["rows.csv"]
-
-
-def test_auc_of_probabilities_that_stream_by():
-    random = np.random.default_rng(0)
-    probability = random.beta(0.5, 2, 20_000)
-    label = random.random(20_000) < probability
-    streamed = StreamedAUC()
-    for part in range(0, 20_000, 700):
-        streamed.add(label[part : part + 700], probability[part : part + 700])
-    assert streamed.result() == pytest.approx(metrics.auc(label, probability), abs=1e-4)
-    streamed = StreamedAUC()
-    streamed.add(np.array([True, False]), np.array([1.0, 0.0]))
-    assert streamed.result() == 1
-    assert np.isnan(StreamedAUC().result())
 
 
 @pytest.mark.parametrize(
