@@ -329,7 +329,7 @@ def train(
     out: Annotated[pathlib.Path, typer.Option(help="Folder of checkpoints and the best model.")],
     model: Annotated[
         str,
-        typer.Option(help="Of ck.models: FM, WideDeep, DeepFM, DIN, DIEN, DBPMaN or another."),
+        typer.Option(help="Of ck.models: FM, WideDeep, DeepFM, DIN, MMoE, MAML or another."),
     ] = "DIN",
     options: Annotated[
         list[str] | None,
@@ -344,6 +344,16 @@ def train(
     negative_ratio: Annotated[
         float, typer.Option(help="Share of the negatives to read; the model corrects for it.")
     ] = 1.0,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help="For MAML, MeLU, MetaEmb: feature whose values are the tasks. Default: the user, "
+            "or what MetaEmb embeds."
+        ),
+    ] = None,
+    tasks: Annotated[
+        int | None, typer.Option(min=1, help="Tasks a batch. Default: by the batch size.")
+    ] = None,
     seed: int = 0,
     restart: Annotated[
         bool, typer.Option("--restart", help="Discard an earlier training in --out.")
@@ -364,6 +374,8 @@ def train(
         patience=patience,
         seed=seed,
         negative_ratio=negative_ratio,
+        task=task,
+        tasks=tasks,
     )
     _print(training.train(config, restart=restart), as_json)
 
@@ -372,11 +384,27 @@ def train(
 def evaluate(
     model: Annotated[pathlib.Path, typer.Option(help="A .keras file.")],
     data: Annotated[pathlib.Path, typer.Option(help="A split, such as tf_data/movielens/test.")],
+    train: Annotated[
+        pathlib.Path | None,
+        typer.Option(help="The training split: also AUC of users and items it hardly knows."),
+    ] = None,
+    few: Annotated[
+        int, typer.Option(min=1, help="With --train: rows from which on they are not cold.")
+    ] = 100,
+    adapt: Annotated[
+        str | None,
+        typer.Option(help="With --train, for MAML, MeLU, MetaEmb: feature to adapt to first."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """AUC, GAUC, log loss and calibration of a model."""
+    """AUC, GAUC, log loss and calibration of a model, or AUC of cold users and items."""
     from ctr_keras import training
 
+    if train is not None:
+        found = training.evaluate_cold_start(model, train, data, few=few, adapt=adapt)
+        return _print(found, as_json)
+    if adapt is not None:
+        raise typer.BadParameter("needs --train", param_hint="--adapt")
     _print(training.evaluate(model, data), as_json)
 
 
@@ -461,7 +489,9 @@ def reproduce_at4ctr(
 @reproduce_app.command("antm2c")
 def reproduce_antm2c(
     data: Data = pathlib.Path("tf_data/antm2c"),
-    table: Annotated[int, typer.Option(help="5: models of several scenarios.")] = 5,
+    table: Annotated[
+        int, typer.Option(help="5: models of several scenarios, 7: methods of cold start.")
+    ] = 5,
     out: Annotated[
         pathlib.Path, typer.Option(help="Keeps each training's result: run it again to go on.")
     ] = pathlib.Path("saved_models/experiments"),
@@ -472,12 +502,13 @@ def reproduce_antm2c(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """AntM2C: models of several scenarios, by scenario."""
+    """AntM2C: models of several scenarios, methods of cold start."""
     from ctr_keras.experiments import antm2c
     from ctr_keras.experiments.settings import settings_of
 
     options = settings_of(antm2c.Settings, _options(settings or []))
-    _print(antm2c.table(table, data, out, options, jobs=jobs, report=_report), as_json)
+    reproduction = antm2c.Reproduction(data, out, options, jobs=jobs, report=_report)
+    _print(reproduction.table(table), as_json)
 
 
 @app.command()

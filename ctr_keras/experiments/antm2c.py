@@ -1,6 +1,7 @@
-"""The tables of the AntM2C benchmark, on any prepared data with scenarios.
+"""The tables of the AntM2C benchmark, on any prepared data with scenarios or cold users and items.
 
 - table 5: models of several scenarios, by scenario
+- table 7: methods of cold start, on users and items that training has never or seldom seen
 
 Reference:
     [Huan et al., 2023: AntM2C](https://arxiv.org/abs/2308.16437)
@@ -9,7 +10,7 @@ Reference:
 import dataclasses
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,14 +18,15 @@ import numpy as np
 from ctr_keras import data as ctr_data
 from ctr_keras import metrics
 from ctr_keras.datasets import truth
-from ctr_keras.experiments.runs import run_all
-from ctr_keras.experiments.scenario_comparison import ScenarioComparison
+from ctr_keras.experiments.runs import Outcome, Run, run_all
 from ctr_keras.experiments.settings import check_positive, runs_of
+from ctr_keras.experiments.slice_comparison import SliceComparison
 from ctr_keras.schema import Schema
 from ctr_keras.training.evaluate import scenario_names
 
-TABLES = (5,)
+TABLES = (5, 7)
 SCENARIO_MODELS = ("ScenarioDNN", "SharedBottom", "MMoE", "PLE")
+COLD_METHODS = ("DNN", "DropoutNet", "MAML", "MeLU", "MetaEmb")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +43,9 @@ class Settings:
         units: Widths of an expert's layers, or of the shared bottom's.
         tower_units: Widths of a tower's layers.
         num_experts: Experts of MMoE.
-        dropout: Of all layers.
+        dropout: Of all layers; the networks of MAML and MeLU have none.
+        tasks: Tasks a batch, for methods of cold start that learn from tasks.
+        few: From how many training rows on a user or an item is no longer cold.
     """
 
     seeds: int = 5
@@ -54,72 +58,157 @@ class Settings:
     tower_units: tuple[int, ...] = (32,)
     num_experts: int = 6
     dropout: float = 0.0
+    tasks: int = 64
+    few: int = 100
 
     def __post_init__(self) -> None:
         check_positive(
-            self, "seeds", "epochs", "batch_size", "patience", "embedding_dim", "num_experts"
-        )
+            self, "seeds", "epochs", "batch_size", "patience", "embedding_dim", "num_experts",
+            "tasks", "few",
+        )  # fmt: skip
 
     def options(self, model: str) -> dict[str, Any]:
-        """Arguments of a model of several scenarios."""
-        options: dict[str, Any] = {"embedding_dim": self.embedding_dim, "dropout": self.dropout}
+        """Arguments of a model."""
+        options: dict[str, Any] = {"embedding_dim": self.embedding_dim}
+        deep = [*self.units, *self.tower_units]
+        if model in ("MAML", "MeLU"):
+            return {**options, "units": deep}
+        options["dropout"] = self.dropout
+        if model == "DNN":
+            return {**options, "units": deep}
         if model == "ScenarioDNN":  # As deep and wide as the others.
-            return {**options, "tower_units": [*self.units, *self.tower_units]}
+            return {**options, "tower_units": deep}
         options |= {"units": list(self.units), "tower_units": list(self.tower_units)}
         return options | ({"num_experts": self.num_experts} if model == "MMoE" else {})
 
 
-def table(
-    number: int,
-    data: str | os.PathLike,
-    out: str | os.PathLike,
-    settings: Settings,
-    *,
-    jobs: int = 1,
-    report: Callable[[str], Any] = lambda line: None,
-) -> ScenarioComparison:
-    """A table of the paper.
+@dataclasses.dataclass(frozen=True)
+class Reproduction:
+    """The tables on one data set.
 
     Args:
-        number: Of `TABLES`.
-        data: Prepared folder whose schema has a scenario.
+        data: Prepared folder.
         out: Folder that keeps what was trained, so that an interrupted reproduction goes on.
         settings: What the trainings have in common.
         jobs: How many to train at a time.
         report: Told of each training.
-
-    Raises:
-        ValueError: there is no such table, or the data has no scenario.
     """
-    if number not in TABLES:
-        raise ValueError(f"`table` must be one of {TABLES}. Received: `table={number}`")
-    schema = Schema.load(data)
-    if not schema.by_role("scenario"):
-        raise ValueError(
-            f"The data needs a feature of role 'scenario'. Received: {data} with {schema.names}"
+
+    data: str | os.PathLike
+    out: str | os.PathLike
+    settings: Settings
+    jobs: int = 1
+    report: Callable[[str], Any] = lambda line: None
+
+    def table(self, number: int) -> SliceComparison:
+        """A table of the paper.
+
+        Raises:
+            ValueError: there is no such table, or the data has no feature that it needs.
+        """
+        if number not in TABLES:
+            raise ValueError(f"`table` must be one of {TABLES}. Received: `table={number}`")
+        return {5: self._scenarios, 7: self._cold_start}[number]()
+
+    def _scenarios(self) -> SliceComparison:
+        schema = Schema.load(self.data)
+        if not schema.by_role("scenario"):
+            raise ValueError(
+                "The data needs a feature of role 'scenario'. "
+                f"Received: {self.data} with {schema.names}"
+            )
+        settings = self.settings
+        runs = {
+            model: runs_of(settings, self.data, model, settings.options(model))
+            for model in SCENARIO_MODELS
+        }
+        aucs = {m: _by_scenario(found) for m, found in self._trained(runs).items()}
+        scenes = scenes_of(self.data, schema)
+        return SliceComparison(
+            title=f"Table 5: models of several scenarios, {self.data}",
+            aucs=aucs,
+            baseline=SCENARIO_MODELS[0],
+            best=best_possible(self.data, {s: scenes == s for s in np.unique(scenes).tolist()}),
         )
-    runs = {m: runs_of(settings, data, m, settings.options(m)) for m in SCENARIO_MODELS}
-    outcomes = run_all(
-        [run for of_model in runs.values() for run in of_model], out, jobs=jobs, report=report
-    )
-    return ScenarioComparison(
-        title=f"Table 5: models of several scenarios, {data}",
-        outcomes={model: [outcomes[run.key] for run in found] for model, found in runs.items()},
-        baseline=SCENARIO_MODELS[0],
-        best=best_possible(data, schema),
-    )
+
+    def _cold_start(self) -> SliceComparison:
+        schema = Schema.load(self.data)
+        keys = {role: schema.key(role) for role in ("item", "user")}
+        if None in keys.values():
+            raise ValueError(
+                "The data needs an id of users and one of items. "
+                f"Received: {self.data} with {schema.names}"
+            )
+        runs = {
+            (method, role): self._cold_runs(method, role, str(key))
+            for method in COLD_METHODS
+            for role, key in keys.items()
+        }
+        outcomes = self._trained(runs)
+        slices = ctr_data.cold_slices(f"{self.data}/train", f"{self.data}/test", self.settings.few)
+        names = [f"{role}_{kind}" for role in keys for kind in ("zero_shot", "few_shot")]
+        return SliceComparison(
+            title=f"Table 7: methods of cold start, {self.data}",
+            aucs={
+                method: {
+                    name: _of_slice(outcomes[method, name.split("_")[0]], name) for name in names
+                }
+                for method in COLD_METHODS
+            },
+            baseline=COLD_METHODS[0],
+            best=best_possible(self.data, {name: slices[name] for name in names}),
+        )
+
+    def _cold_runs(self, method: str, role: str, key: str) -> list[Run]:
+        """The trainings of a method, for cold users or items."""
+        settings = self.settings
+        wrapped = {"base": "DNN", "base_options": settings.options("DNN")}
+        others: dict[str, Any] = {"few": settings.few}
+        if method in ("MAML", "MeLU", "MetaEmb"):
+            others |= {"task": key, "tasks": settings.tasks}
+        options = {"DropoutNet": wrapped, "MetaEmb": {**wrapped, "key": role}}.get(method)
+        if options is None:
+            options = settings.options(method)
+        return runs_of(settings, self.data, method, options, **others)
+
+    def _trained(self, runs: Mapping[Any, list[Run]]) -> dict[Any, list[Outcome]]:
+        """The outcomes of several lists of runs."""
+        every = [run for found in runs.values() for run in found]
+        outcomes = run_all(every, self.out, jobs=self.jobs, report=self.report)
+        return {name: [outcomes[run.key] for run in found] for name, found in runs.items()}
 
 
-def best_possible(data: str | os.PathLike, schema: Schema) -> dict[str, float] | None:
-    """AUC by scenario of the test rows' true probabilities, `None` where nobody knows them."""
-    if not truth.file_of(data, "test").is_file():
-        return None
-    known = truth.read(data, "test")
+def _by_scenario(outcomes: list[Outcome]) -> dict[str, list[float]]:
+    areas = [outcome.evaluation["scenario_auc"] for outcome in outcomes]
+    return {scenario: [found[scenario] for found in areas] for scenario in areas[0]}
+
+
+def _of_slice(outcomes: list[Outcome], name: str) -> list[float]:
+    found = [(outcome.cold_start or {})["slices"][name]["auc"] for outcome in outcomes]
+    return [float("nan") if auc is None else auc for auc in found]
+
+
+def scenes_of(data: str | os.PathLike, schema: Schema) -> np.ndarray:
+    """The name of each test row's scenario."""
     scenario = schema.by_role("scenario")[0]
     rows = ctr_data.read(pathlib.Path(data) / "test", schema, 65_536)
     scenes = np.concatenate([x[scenario.name].numpy() for x, _ in rows])
-    return metrics.scenario_auc(
-        known["label"].to_numpy(),
-        known[truth.PROBABILITY].to_numpy(),
-        scenario_names(scenario.vocabulary, scenes),
-    ).by_scenario
+    return scenario_names(scenario.vocabulary, scenes)
+
+
+def best_possible(
+    data: str | os.PathLike, slices: Mapping[str, np.ndarray]
+) -> dict[str, float] | None:
+    """AUC by slice of the test rows' true probabilities, `None` where nobody knows them.
+
+    Args:
+        data: Prepared folder.
+        slices: Which test rows, bool `(rows,)`.
+    """
+    if not truth.file_of(data, "test").is_file():
+        return None
+    known = truth.read(data, "test")
+    label, probability = known["label"].to_numpy(), known[truth.PROBABILITY].to_numpy()
+    return {
+        name: float(metrics.auc(label[kept], probability[kept])) for name, kept in slices.items()
+    }

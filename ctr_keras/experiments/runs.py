@@ -35,6 +35,11 @@ class Run:
         learning_rate: Of `LazyAdam`.
         patience: Epochs without a better validation AUC before training stops.
         seed: Of initial weights, dropout and the order of rows.
+        task: For models that learn from tasks: the feature that makes them, to whose training rows
+            the model adapts before it is evaluated on cold users and items.
+        tasks: Tasks a batch.
+        few: From how many training rows on a user or an item is no longer cold; `None` to evaluate
+            on all test rows alone.
     """
 
     data: str
@@ -45,6 +50,9 @@ class Run:
     learning_rate: float = 1e-3
     patience: int | None = 1
     seed: int = 1
+    task: str | None = None
+    tasks: int | None = None
+    few: int | None = None
 
     @functools.cached_property
     def key(self) -> str:
@@ -71,7 +79,8 @@ class Outcome:
             any; `None` where it went on after an interruption.
         rows: Training rows.
         train_bytes: Size of their files.
-        relevance: `experiments.relevance.Relevance` of the trained model, as a dict, or `None`.
+        relevance: `experiments.relevance.relevance` of the trained model.
+        cold_start: `training.ColdStartEvaluation` as a dict, or `None`.
     """
 
     evaluation: dict[str, Any]
@@ -81,6 +90,7 @@ class Outcome:
     rows: int
     train_bytes: int
     relevance: dict[str, Any] | None
+    cold_start: dict[str, Any] | None = None
 
 
 def run_all(
@@ -146,7 +156,9 @@ def _train_anew(run: Run, folder: pathlib.Path) -> Outcome:
 
     work = folder / "training"
     is_resumed = work.exists()
-    config = training.TrainingConfig(out=str(work), **dataclasses.asdict(run))
+    settings = dataclasses.asdict(run)
+    few = settings.pop("few")
+    config = training.TrainingConfig(out=str(work), **settings)
     started = time.perf_counter()
     trained = training.train(config, progress=False)
     seconds = time.perf_counter() - started
@@ -160,12 +172,22 @@ def _train_anew(run: Run, folder: pathlib.Path) -> Outcome:
         rows=manifest.rows,
         train_bytes=sum(shard.bytes for shard in manifest.shards),
         relevance=relevance(model, f"{run.data}/test"),
+        cold_start=None if few is None else _cold_start(model, run, few),
     )
     content = {"run": dataclasses.asdict(run), "outcome": dataclasses.asdict(outcome)}
     text = json.dumps(content, indent=1, sort_keys=True)
     files.write_atomic(folder / _RESULT_FILE, text.encode())
     shutil.rmtree(work)
     return outcome
+
+
+def _cold_start(model: Any, run: Run, few: int) -> dict[str, Any]:
+    from ctr_keras import training
+
+    found = training.evaluate_cold_start(
+        model, f"{run.data}/train", f"{run.data}/test", few=few, adapt=run.task
+    )
+    return found.to_dict()
 
 
 def _kept(folder: pathlib.Path) -> Outcome | None:

@@ -29,9 +29,9 @@ def check_positive(settings: Any, *names: str) -> None:
 
 
 def runs_of(
-    settings: Any, data: str | os.PathLike, model: str, options: dict[str, Any]
+    settings: Any, data: str | os.PathLike, model: str, options: dict[str, Any], **others: Any
 ) -> list[Run]:
-    """A run a seed, by the settings that all experiments have."""
+    """A run a seed, by the settings that all experiments have, and other fields of `Run`."""
     return [
         Run(
             data=str(data),
@@ -42,6 +42,7 @@ def runs_of(
             learning_rate=settings.learning_rate,
             patience=settings.patience,
             seed=seed,
+            **others,
         )
         for seed in range(1, settings.seeds + 1)
     ]

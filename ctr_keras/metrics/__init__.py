@@ -8,6 +8,7 @@ from ctr_keras.metrics.calibration import (
 )
 from ctr_keras.metrics.group_auc import GAUC, GAUCResult, gauc
 from ctr_keras.metrics.logloss import LogLoss, log_loss
+from ctr_keras.metrics.relative_improvement import relative_improvement
 from ctr_keras.metrics.roc_auc import AUC, auc
 from ctr_keras.metrics.scenario_auc import ScenarioAUC, ScenarioAUCResult, scenario_auc
 
@@ -25,5 +26,6 @@ __all__ = [
     "calibration_ratio",
     "gauc",
     "log_loss",
+    "relative_improvement",
     "scenario_auc",
 ]

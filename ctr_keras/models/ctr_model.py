@@ -6,7 +6,7 @@ import shutil
 import tempfile
 import types
 import warnings
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import tensorflow as tf
@@ -50,7 +50,14 @@ class CTRModel(keras.Model):
 
     Output shape:
         `(batch, 1)` probabilities, float32.
+
+    Attributes:
+        learns_from_tasks: Whether `fit` takes batches of tasks (`ck.data.read_tasks`).
+        needs_trained_base: Whether it wraps a model that has been trained.
     """
+
+    learns_from_tasks: ClassVar[bool] = False
+    needs_trained_base: ClassVar[bool] = False
 
     def __init__(
         self,

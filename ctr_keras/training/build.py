@@ -6,7 +6,7 @@ from typing import Any
 from ctr_keras import models
 from ctr_keras.schema import Schema
 
-_DEFAULT_BASE = "DIN"
+DEFAULT_BASE = "DIN"
 
 
 def build_model(name: str, schema: Schema, options: dict[str, Any]) -> models.CTRModel:
@@ -15,22 +15,24 @@ def build_model(name: str, schema: Schema, options: dict[str, Any]) -> models.CT
     Args:
         name: Name of a model in `ck.models`.
         schema: What its features are.
-        options: Its arguments. One that wraps another model takes that one's name as `base` (by
-            default DIN) and its arguments as `base_options`.
+        options: Its arguments. One that wraps another model takes that one as `base` (by default
+            DIN): the model, or its name and its arguments as `base_options`.
 
     Raises:
         ValueError: there is no such model, or it does not take the options.
     """
-    cls = _model_class(name)
+    cls = model_class(name)
     options = dict(options)
     if _wraps_another(cls):
-        base = options.pop("base", _DEFAULT_BASE)
+        base = options.pop("base", DEFAULT_BASE)
         base_options = options.pop("base_options", {})
         if not isinstance(base_options, dict):
             raise ValueError(
                 f"`base_options` must be a dict. Received: `base_options={base_options!r}`"
             )
-        return _new(name, cls, build_model(base, schema, base_options), options)
+        if not isinstance(base, models.CTRModel):
+            base = build_model(base, schema, base_options)
+        return _new(name, cls, base, options)
     return _new(name, cls, schema, options)
 
 
@@ -39,7 +41,12 @@ def model_names() -> list[str]:
     return sorted(set(models.__all__) - {"CTRModel"})
 
 
-def _model_class(name: str) -> type[models.CTRModel]:
+def model_class(name: str) -> type[models.CTRModel]:
+    """The class `ck.models.<name>`.
+
+    Raises:
+        ValueError: there is none.
+    """
     known = model_names()
     if name not in known:
         raise ValueError(f"`model` must be one of {', '.join(known)}. Received: `model={name!r}`")

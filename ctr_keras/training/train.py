@@ -4,16 +4,17 @@ import dataclasses
 import pathlib
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from ctr_keras import data
+from ctr_keras.models import CTRModel
 from ctr_keras.negative_ratio import check_negative_ratio
 from ctr_keras.optimizers import LazyAdam
 from ctr_keras.schema import Schema
 from ctr_keras.seed import set_seed
-from ctr_keras.training.build import build_model
+from ctr_keras.training.build import DEFAULT_BASE, build_model, model_class
 from ctr_keras.training.checkpoint import Checkpoint
+from ctr_keras.training.evaluate import load_model
 from ctr_keras.training.progress import ProgressBar
 
 
@@ -26,7 +27,8 @@ class TrainingConfig:
         out: Where checkpoints and the best model go.
         model: Name of a model in `ck.models`.
         options: Arguments of the model, such as `{"embedding_dim": 16}`; `base` and `base_options`
-            name the model that `AT4CTR` or `CL4CTR` wraps.
+            name the model that `AT4CTR` or `CL4CTR` wraps. That of `MetaEmb` is trained before it
+            by the same settings, in the folder `base` of `out`.
         epochs: Number of epochs.
         batch_size: Rows a batch.
         learning_rate: Of `LazyAdam`.
@@ -34,6 +36,12 @@ class TrainingConfig:
         seed: Of initial weights, dropout, the order of rows and which negatives are read.
         negative_ratio: Share of the negatives of the training rows to read, see `ck.data.read`;
             the model corrects its probabilities for it, validation rows stay whole.
+        task: For models that learn from tasks, such as MAML: the feature whose values are the
+            tasks, see `ck.data.read_tasks`. By default the user's id, or what `MetaEmb` generates
+            embeddings for.
+        support: Rows a task adapts to, at most.
+        query: Rows a task is judged by, at most.
+        tasks: Tasks a batch; by default as many as have `batch_size` rows if none has fewer.
     """
 
     data: str
@@ -46,6 +54,10 @@ class TrainingConfig:
     patience: int | None = None
     seed: int = 0
     negative_ratio: float = 1.0
+    task: str | None = None
+    support: int = 16
+    query: int = 16
+    tasks: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,17 +106,9 @@ def train(config: TrainingConfig, *, restart: bool = False, progress: bool = Tru
     schema = Schema.load(source)
     checkpoint = _checkpoint(config, schema, restart)
     set_seed(config.seed)
-    model = checkpoint.restore() or _new_model(config, schema)
+    model = checkpoint.restore() or _new_model(config, schema, restart, progress)
     epoch = len(checkpoint.history)
-    rows = data.read(
-        source / "train",
-        schema,
-        config.batch_size,
-        shuffle=True,
-        seed=config.seed,
-        epoch=epoch,
-        negative_ratio=config.negative_ratio,
-    )
+    rows = _training_rows(config, schema, model, epoch)
     valid = data.read(source / "valid", schema, config.batch_size)
     if epoch < config.epochs and not checkpoint.is_over:
         callbacks = [checkpoint, *([ProgressBar(_batches(rows))] if progress else [])]
@@ -118,6 +122,48 @@ def train(config: TrainingConfig, *, restart: bool = False, progress: bool = Tru
             shuffle=False,  # The reader shuffles.
         )
     return Training(str(checkpoint.best_file), checkpoint.history, checkpoint.best_epoch)
+
+
+def _training_rows(
+    config: TrainingConfig, schema: Schema, model: CTRModel, epoch: int
+) -> tf.data.Dataset:
+    """Shuffled batches of rows, or of tasks where the model learns from such."""
+    path = pathlib.Path(config.data) / "train"
+    ratio, seed = config.negative_ratio, config.seed
+    if not model.learns_from_tasks:
+        if config.task is not None:
+            raise ValueError(
+                f"{config.model} learns from rows, not from tasks. Received: `task={config.task!r}`"
+            )
+        return data.read(
+            path,
+            schema,
+            config.batch_size,
+            shuffle=True,
+            seed=seed,
+            epoch=epoch,
+            negative_ratio=ratio,
+        )
+    key = config.task or schema.key(getattr(model, "key", "user"))
+    if key is None:
+        raise ValueError(
+            f"No feature tells users apart: `task` must name one whose values are the tasks of "
+            f"{config.model}. Received: `features={schema.names}`"
+        )
+    return data.read_tasks(
+        path,
+        schema,
+        key,
+        support=config.support,
+        query=config.query,
+        tasks=max(config.batch_size // (config.support + config.query), 1)
+        if config.tasks is None
+        else config.tasks,
+        shuffle=True,
+        seed=seed,
+        epoch=epoch,
+        negative_ratio=ratio,
+    )
 
 
 def _checkpoint(config: TrainingConfig, schema: Schema, restart: bool) -> Checkpoint:
@@ -144,9 +190,27 @@ def _batches(rows: tf.data.Dataset) -> int | None:
     return None if cardinality == tf.data.UNKNOWN_CARDINALITY else cardinality
 
 
-def _new_model(config: TrainingConfig, schema: Schema) -> keras.Model:
+def _new_model(config: TrainingConfig, schema: Schema, restart: bool, progress: bool) -> CTRModel:
     if config.epochs < 1:
         raise ValueError(f"`epochs` must be positive. Received: `epochs={config.epochs}`")
-    model = build_model(config.model, schema, config.options)
+    options = config.options
+    if model_class(config.model).needs_trained_base:
+        options = _with_trained_base(config, restart, progress)
+        set_seed(config.seed)
+    model = build_model(config.model, schema, options)
     model.compile(LazyAdam(config.learning_rate))
     return model
+
+
+def _with_trained_base(config: TrainingConfig, restart: bool, progress: bool) -> dict[str, Any]:
+    """The model's options with the best model of a training of its base."""
+    options = dict(config.options)
+    base = dataclasses.replace(
+        config,
+        out=str(pathlib.Path(config.out) / "base"),
+        model=options.pop("base", DEFAULT_BASE),
+        options=options.pop("base_options", {}),
+        task=None,
+    )
+    trained = train(base, restart=restart, progress=progress)
+    return {**options, "base": load_model(trained.model)}

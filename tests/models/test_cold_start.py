@@ -487,38 +487,74 @@ def test_generator_loss_by_hand(small_schema, item_tasks):
     model = ck.models.MetaEmb(base, alpha=0.3, inner_learning_rate=2.0)
     model.compile(metrics=[])
     data = next(iter(item_tasks))
-    for x, _, _ in data.values():
-        # Row 5 is to stand for the new items, so it must be nobody's past.
-        x["history_item_id"] = tf.where(x["history_item_id"] == 5, 0, x["history_item_id"])
+    data = {half: (nobodys_past(x), *y) for half, (x, *y) in data.items()}
     losses = [generator_loss(model, data, task) for task in range(8)]
     logs = model.train_step(data)
     assert float(logs["loss"]) == pytest.approx(np.mean(losses), rel=1e-3)
 
 
+def nobodys_past(x):
+    """Features in which row 5, which is to stand for new items, is in no history."""
+    history = x["history_item_id"]
+    return {**x, "history_item_id": tf.where(history == 5, 0, history)}
+
+
+def rows_of(half, task):
+    x, y, weight = half
+    kept = weight[task].numpy() > 0
+    rows = {name: value[task][kept] for name, value in x.items()}
+    return {**rows, "item_id": tf.fill((kept.sum(),), 5)}, y[task].numpy()[kept]
+
+
+def logit_as_new(model, x, vector):
+    """The base's logits if row 5 of its tables were `vector`."""
+    for table, part in {"linear": vector[:1], "embedding": vector[1:]}.items():
+        model.base.get_layer(table).assign_rows("item_id", part[None], [5])
+    logits = keras.Model(model.base.input, model.base.tensors["logit"])
+    return logits({name: x[name] for name in model.input}).numpy()[:, 0].astype(float)
+
+
+def loss_as_new(model, x, y, vector):
+    logit = logit_as_new(model, x, vector)
+    return np.mean(np.logaddexp(0, logit) - y * logit)
+
+
+def gradient_as_new(model, x, y, start):
+    loss = [[loss_as_new(model, x, y, start + s * d) for s in (1, -1)] for d in 0.01 * np.eye(5)]
+    return np.array([(up - down) / 0.02 for up, down in loss])
+
+
 def generator_loss(model, data, task):
-    halves, logits = {}, keras.Model(model.base.input, model.base.tensors["logit"])
-    for half, (x, y, weight) in data.items():
-        kept = weight[task].numpy() > 0
-        rows = {name: value[task][kept] for name, value in x.items()}
-        halves[half] = ({**rows, "item_id": tf.fill((kept.sum(),), 5)}, y[task].numpy()[kept])
-
-    def loss(half, vector):
-        x, y = halves[half]
-        for table, part in {"linear": vector[:1], "embedding": vector[1:]}.items():
-            model.base.get_layer(table).assign_rows("item_id", part[None], [5])
-        logit = logits({name: x[name] for name in model.input}).numpy()[:, 0].astype(float)
-        return np.mean(np.logaddexp(0, logit) - y * logit)
-
+    a, b = (rows_of(data[half], task) for half in ("support", "query"))
     saved = [w.numpy() for w in model.base.weights]
     # The rows of an item differ in their vectors, so the start is a mean.
-    start = np.mean(np.concatenate([generated(model, x) for x, _ in halves.values()]), axis=0)
-    gradient = [(loss("support", start + d) - loss("support", start - d)) / 0.02
-                for d in 0.01 * np.eye(5)]  # fmt: skip
-    end = start - model.inner_learning_rate * np.array(gradient)
-    total = model.alpha * loss("support", start) + (1 - model.alpha) * loss("query", end)
+    start = np.mean(np.concatenate([generated(model, x) for x, _ in (a, b)]), axis=0)
+    end = start - model.inner_learning_rate * gradient_as_new(model, *a, start)
+    total = model.alpha * loss_as_new(model, *a, start)
+    total += (1 - model.alpha) * loss_as_new(model, *b, end)
     for weight, value in zip(model.base.weights, saved, strict=True):
         weight.assign(value)
     return total
+
+
+def test_adapting_meta_emb_is_an_inner_step(small_schema, item_tasks):
+    model = ck.models.MetaEmb(a_base(small_schema, activation="tanh"), inner_learning_rate=2.0)
+    data = {half: (nobodys_past(x), *y) for half, (x, *y) in next(iter(item_tasks)).items()}
+    support, query = data["support"], data["query"]
+    none = (support[0], support[1], tf.zeros_like(support[2]))
+    found, unmoved = (model.adapt(part).predict(query[0]) for part in (support, none))
+    unknown = {name: x[0] for name, x in query[0].items()}
+    unknown["item_id"] = tf.ones_like(unknown["item_id"])
+    np.testing.assert_allclose(unmoved[0], model.predict(unknown, verbose=0)[:, 0], atol=1e-5)
+    for task in range(3):
+        rows, labels = rows_of(support, task)
+        start = generated(model, rows).mean(axis=0)
+        move = -model.inner_learning_rate * gradient_as_new(model, rows, labels, start)
+        x, _ = rows_of(query, task)
+        for number, vector in enumerate(generated(model, x) + move):
+            one = {name: value[number : number + 1] for name, value in x.items()}
+            expected = 1 / (1 + np.exp(-logit_as_new(model, one, vector)[0]))
+            assert found[task, number] == pytest.approx(expected, abs=1e-4)
 
 
 def test_bad_arguments_of_meta_emb(small_schema, small_data, item_tasks, tmp_path):

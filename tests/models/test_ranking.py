@@ -5,6 +5,7 @@ import ctr_keras as ck
 from tests.models.conformance import run_model_conformance
 
 MODELS = {
+    "DNN": lambda schema: ck.models.DNN(schema, embedding_dim=4, units=(8, 4)),
     "FM": lambda schema: ck.models.FM(schema, embedding_dim=4),
     "WideDeep": lambda schema: ck.models.WideDeep(
         schema, embedding_dim=4, units=(8,), crosses=[("user_id", "item_id")], cross_buckets=50
@@ -98,6 +99,14 @@ def test_fm_formula(plain_schema, batch):
     model = randomized(ck.models.FM(plain_schema, embedding_dim=5))
     expected = sigmoid(fm_logit(model, batch))
     np.testing.assert_allclose(model.predict(batch, verbose=0)[:, 0], expected, atol=1e-5)
+
+
+def test_dnn_formula(plain_schema, batch):
+    model = randomized(ck.models.DNN(plain_schema, embedding_dim=5, units=(6, 4)))
+    v = fields_of(model.get_layer("embedding"), batch).reshape(3, -1)
+    kernel, bias = (w.numpy() for w in model.get_layer("logit").weights)
+    logit = mlp(mlp_weights(model.get_layer("mlp")), v) @ kernel + bias
+    np.testing.assert_allclose(model.predict(batch, verbose=0), sigmoid(logit), atol=1e-5)
 
 
 def test_deep_fm_formula(plain_schema, batch):

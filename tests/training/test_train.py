@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import pathlib
@@ -251,3 +252,32 @@ def test_model_of_another_schema_is_refused(uninterrupted, tmp_path):
     ck.data.write(tmp_path, schema, {"id": [1], "label": [0]})
     with pytest.raises(ValueError, match="no column 'user_id'"):
         training.evaluate(uninterrupted.model, tmp_path)
+
+
+def test_models_that_learn_from_tasks(prepared, tmp_path):
+    options = {"embedding_dim": 4, "units": (4,)}
+    by_user = config(prepared, tmp_path / "a", model="MeLU", options=options, epochs=1)
+    trained = training.train(by_user, progress=False)
+    assert 0 < trained.history[0]["val_auc"] < 1
+    assert training.train(by_user, progress=False).history == trained.history
+    by_item = dataclasses.replace(by_user, out=str(tmp_path / "b"), task="item_id", tasks=8)
+    assert training.train(by_item, progress=False).history != trained.history
+    with pytest.raises(ValueError, match="FM learns from rows, not from tasks. Received: `task="):
+        training.train(
+            config(prepared, tmp_path / "c", model="FM", options={}, task="user_id"), progress=False
+        )
+
+
+def test_base_of_meta_emb_is_trained_first(prepared, tmp_path):
+    base = {"base": "DNN", "base_options": {"embedding_dim": 4, "units": [4]}}
+    settings = config(prepared, tmp_path, model="MetaEmb", options=base, epochs=1)
+    trained = training.train(settings, progress=False)
+    model = training.load_model(trained.model)
+    for mine, theirs in zip(model.base.weights, weights(tmp_path / "base/best.keras"), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    alone = config(
+        prepared, tmp_path / "alone", model="DNN", options=base["base_options"], epochs=1
+    )
+    expected = weights(training.train(alone, progress=False).model)
+    for mine, theirs in zip(model.base.weights, expected, strict=True):
+        np.testing.assert_array_equal(mine, theirs)

@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras import KerasTensor, ops
 
 from ctr_keras.api_export import export
+from ctr_keras.models.cold_start.adapted import Adapted, support_rows
 from ctr_keras.models.cold_start.embedding_generator import (
     EmbeddingGenerator,
     side_features,
@@ -40,8 +41,10 @@ class MetaEmb(CTRModel):
     the support is mini-batch a, the query b. A task without rows in b has a part in `loss_a` alone.
 
     In `predict`, `evaluate` and the exported SavedModel an id that the vocabulary lacks (id 1) has
-    `phi`, any other its own embedding. (A hashed id is never unknown.) A new id that gets a row in
-    the base's tables starts at `initial_embeddings` and learns by ordinary training.
+    `phi`, any other its own embedding. (A hashed id is never unknown.)
+    `adapt(support).predict(features)` takes each task for a new id after a step on its support:
+    `phi'`. A new id that gets a row in the base's tables starts at `initial_embeddings` and learns
+    by ordinary training.
 
     Args:
         base: A model of this package, trained.
@@ -66,6 +69,9 @@ class MetaEmb(CTRModel):
     Reference:
         [Pan et al., 2019: Warm Up Cold-start Advertisements](https://arxiv.org/abs/1904.11547)
     """
+
+    learns_from_tasks = True
+    needs_trained_base = True
 
     def __init__(
         self,
@@ -131,14 +137,8 @@ class MetaEmb(CTRModel):
         first, second = halves(data, list(self.input))
         with tf.GradientTape() as tape:
             start = self._initial_of_tasks(first, second)
-            with tf.GradientTape(watch_accessed_variables=False) as inner:
-                inner.watch(start)
-                before = self._logit(first, start)
-                losses = tf.nn.sigmoid_cross_entropy_with_logits(first.label, before)
-                # An embedding is in the loss of its own task alone, so all tasks go at once.
-                total = tf.reduce_sum(first.mean(losses))
-            gradient = tf.convert_to_tensor(inner.gradient(total, start))
-            after = self._logit(second, start - self.inner_learning_rate * gradient)
+            before, move = self._inner_step(first, start)
+            after = self._logit(second, tf.gather(start + move, second.task))
             loss = self.alpha * self._mean_loss(first, before)
             loss += (1 - self.alpha) * self._mean_loss(second, after)
             scaled = self.optimizer.scale_loss(loss)
@@ -155,16 +155,35 @@ class MetaEmb(CTRModel):
         The features describe the task's key, so all its rows say the same; where they differ it is
         their mean.
         """
-        rows = joined_rows(first, second)
-        inputs = {name: rows[name] for name in self._graphs.initial.input}
-        vectors = list(self._graphs.initial(inputs, training=False).values())
+        vectors = self._initial(joined_rows(first, second))
         task = tf.concat([first.task, second.task], axis=0)
-        vectors = tf.cast(tf.concat(vectors, axis=1), tf.float32)
         return tf.math.unsorted_segment_mean(vectors, task, tf.shape(first.label)[0])
 
-    def _logit(self, rows: TaskRows, initial: tf.Tensor) -> tf.Tensor:
-        """Logits `(tasks, rows)`, the id embedding of each task one of `(tasks, width)`."""
-        inputs = {**rows.features, _INITIAL: tf.gather(initial, rows.task)}
+    def _initial(self, features: dict[str, tf.Tensor]) -> tf.Tensor:
+        """What is generated for each row: `(rows, width)`."""
+        inputs = {name: features[name] for name in self._graphs.initial.input}
+        vectors = list(self._graphs.initial(inputs, training=False).values())
+        return tf.cast(tf.concat(vectors, axis=1), tf.float32)
+
+    def _inner_step(self, rows: TaskRows, start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Logits `(tasks, rows)`, and how far a step on them moves each task's embedding.
+
+        Args:
+            rows: The support.
+            start: Where each task starts: `(tasks, width)`.
+        """
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(start)
+            logit = self._logit(rows, tf.gather(start, rows.task))
+            losses = tf.nn.sigmoid_cross_entropy_with_logits(rows.label, logit)
+            # An embedding is in the loss of its own task alone, so all tasks go at once.
+            total = tf.reduce_sum(rows.mean(losses))
+        gradient = tf.convert_to_tensor(tape.gradient(total, start))
+        return logit, -self.inner_learning_rate * gradient
+
+    def _logit(self, rows: TaskRows, embedding: tf.Tensor) -> tf.Tensor:
+        """Logits `(tasks, rows)`, the id embedding of each row one of `(unpadded, width)`."""
+        inputs = {**rows.features, _INITIAL: embedding}
         logit = self._graphs.cold(inputs, training=False)
         return rows.padded(tf.cast(logit, tf.float32))[..., 0]
 
@@ -175,6 +194,26 @@ class MetaEmb(CTRModel):
             y_pred=tf.reshape(tf.sigmoid(logit), [-1, 1]),
             sample_weight=tf.reshape(rows.mean_weight, [-1]),
         )
+
+    def adapt(self, support: tuple) -> Adapted:
+        """The model as it is for new items (users) after an inner step on their first rows.
+
+        Args:
+            support: As `MAML.adapt` takes it. A task without rows stays at what is generated.
+
+        Returns:
+            An `Adapted`, whose `predict` takes rows of the same tasks in the same order and gives
+            each the id embedding of its task, whatever its id.
+        """
+        rows, is_single = support_rows(support, list(self.input))
+        tasks = tf.shape(rows.label)[0]
+        start = tf.math.unsorted_segment_mean(self._initial(rows.features), rows.task, tasks)
+        return Adapted(self, self._inner_step(rows, start)[1], is_single)
+
+    def adapted_probability(self, rows: TaskRows, moves: tf.Tensor) -> tf.Tensor:
+        """Click probabilities `(tasks, rows)`, each task's embedding moved by `(tasks, width)`."""
+        embedding = self._initial(rows.features) + tf.gather(moves, rows.task)
+        return tf.sigmoid(self._untracked.recalibration(self._logit(rows, embedding)))
 
     def initial_embeddings(self, features: dict[str, Any]) -> dict[str, np.ndarray]:
         """What new items (or users) with these features start from.

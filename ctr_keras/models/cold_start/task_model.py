@@ -1,14 +1,13 @@
 """What MAML and MeLU have in common: a network whose weights are a good start for each task."""
 
-import dataclasses
 import types
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import keras
-import numpy as np
 import tensorflow as tf
 
+from ctr_keras.models.cold_start.adapted import Adapted, support_rows
 from ctr_keras.models.cold_start.decision_layers import DecisionLayers, TaskSteps
 from ctr_keras.models.cold_start.fast_weights import FastWeights
 from ctr_keras.models.cold_start.task_batch import TaskRows, halves, joined_rows
@@ -46,6 +45,7 @@ class TaskModel(CTRModel):
         **kwargs: `name` and `trainable` of `keras.Model`.
     """
 
+    learns_from_tasks = True
     moves_embeddings: ClassVar[bool]
 
     def __init__(
@@ -116,7 +116,7 @@ class TaskModel(CTRModel):
         )
         return logit, loss
 
-    def adapt(self, support: tuple) -> "Adapted":
+    def adapt(self, support: tuple) -> Adapted:
         """The model as it is after the inner steps on the support rows of some tasks.
 
         Args:
@@ -132,13 +132,7 @@ class TaskModel(CTRModel):
         Raises:
             ValueError: a feature is missing, or label and weight are not `(tasks, rows)`.
         """
-        features, label, weight = keras.utils.unpack_x_y_sample_weight(support)
-        label = tf.convert_to_tensor(label)
-        weight = tf.ones_like(label) if weight is None else weight
-        is_single = len(label.shape) == 1
-        if is_single:
-            features, label, weight = _as_one_task((dict(features), label, weight))
-        rows = TaskRows.of(features, label, weight, list(self.input))
+        rows, is_single = support_rows(support, list(self.input))
         fast = self._inner_loop(rows, self._vectors(rows.features, training=False))
         return Adapted(self, fast, is_single)
 
@@ -217,44 +211,3 @@ class TaskModel(CTRModel):
             "first_order": self.first_order,
             "l2": self.l2,
         }
-
-
-@dataclasses.dataclass(frozen=True)
-class Adapted:
-    """A model adapted to some tasks; `adapt` makes it.
-
-    Attributes:
-        model: The model, with the shared weights.
-        fast: The weights of the tasks.
-        is_single: Whether it is one task, without an axis of its own.
-    """
-
-    model: TaskModel
-    fast: FastWeights
-    is_single: bool
-
-    def predict(self, features: dict[str, Any]) -> np.ndarray:
-        """Click probabilities.
-
-        Args:
-            features: `(tasks, rows, ...)`, of the tasks that were adapted to in their order, or
-                `(rows, ...)` for one.
-
-        Returns:
-            float32 `(tasks, rows)`, or `(rows,)` for one task.
-        """
-        return self.probability(features).numpy()
-
-    def probability(self, features: dict[str, Any]) -> tf.Tensor:
-        """As `predict`, in a graph too."""
-        names = list(self.model.input)
-        if self.is_single:
-            features = _as_one_task(dict(features))
-        shape = tf.shape(features[names[0]])[:2]
-        rows = TaskRows.of(features, tf.zeros(shape), tf.ones(shape), names)
-        probability = self.model.adapted_probability(rows, self.fast)
-        return probability[0] if self.is_single else probability
-
-
-def _as_one_task(values: Any) -> Any:
-    return tf.nest.map_structure(lambda x: tf.expand_dims(x, 0), values)
