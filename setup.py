@@ -4,14 +4,16 @@ import pathlib
 
 from setuptools import find_packages, setup
 
+TEXT = ["keras-hub>=0.21", "tensorflow-text>=2.19", "safetensors>=0.4"]
 EXTRAS = {
-    "text": ["keras-hub>=0.21", "tensorflow-text>=2.19", "safetensors>=0.4"],
+    "text": TEXT,
     "serving": ["tensorflow-serving-api>=2.19", "grpcio>=1.60"],
     "online": ["lmdb>=1.4", "redis>=5.0", "fastapi>=0.110", "uvicorn>=0.29"],
     "spark": ["pyspark>=3.5"],
     "ray": ["ray>=2.30"],
     "tfrs": ["tensorflow-recommenders>=0.7.3"],
     "dev": [
+        *TEXT,
         "jax>=0.4.30",
         "mypy>=1.10",
         "pandas-stubs>=2.2",

@@ -19,13 +19,14 @@ __all__ = [
     "metrics",
     "models",
     "optimizers",
+    "pretraining",
     "serving",
     "set_seed",
     "training",
 ]
 
 # These load pandas and the like, which most scripts do not need.
-_ON_FIRST_USE = ("datasets", "experiments", "serving", "training")
+_ON_FIRST_USE = ("datasets", "experiments", "pretraining", "serving", "training")
 
 
 def __getattr__(name: str) -> Any:

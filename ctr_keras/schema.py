@@ -148,14 +148,15 @@ class Feature:
         role: `"user"`, `"item"` (the target item), `"history"` (the user's past items, oldest
             first), `"context"`, `"scenario"`, `"vector"`, `"label"`, `"group"` (what GAUC
             groups by) or `"time"`.
-        kind: `"id"`, `"number"`, `"text"` (split into lower-case words, each an id) or `"vector"`.
-        vocabulary: For ids and text: how raw values become ids. A text without one is carried
-            for display and is no model input.
+        kind: `"id"`, `"number"`, `"text"` or `"vector"`. With a `vocabulary` a text is split into
+            lower-case words, each an id; with a `width` it enters models as the vector that a
+            text encoder makes of it; with neither it is carried for display.
+        vocabulary: For ids and text: how raw values become ids.
         length: For sequences: how many values a row keeps. A longer history keeps its newest
             values, any other sequence its first.
         shares: Name of the feature whose vocabulary and embedding this one uses, as
             `history_item_id` shares those of `item_id`.
-        width: For vectors: the number of floats.
+        width: For vectors: the number of floats. For encoded texts: that of the encoder.
         dtype: Raw type of an id: `"int64"` (default) or `"string"`. Others follow from the kind.
 
     Example:
@@ -190,10 +191,13 @@ class Feature:
             self._fail("`length` must be a positive integer", "length")
         if self.role == "history" and self.length is None:
             self._fail("a history needs a `length`", "length")
-        if self.kind == "vector" and (not isinstance(self.width, int) or self.width < 1):
+        has_width = isinstance(self.width, int) and self.width > 0
+        if self.kind == "vector" and not has_width:
             self._fail("a vector needs a positive `width`", "width")
-        if self.kind != "vector" and self.width is not None:
-            self._fail("only a vector has a `width`", "width")
+        if self.kind == "text" and self.width is not None and not has_width:
+            self._fail("the `width` of an encoded text must be positive", "width")
+        if self.kind not in ("vector", "text") and self.width is not None:
+            self._fail("only a vector or an encoded text has a `width`", "width")
         if self.kind == "number" and self.length is not None:
             self._fail("a number is one value a row; use a vector for more", "length")
         if self.role == "label" and (self.kind != "number" or self.length is not None):
@@ -206,6 +210,8 @@ class Feature:
             self._fail("a time is a number: seconds since 1970", "kind")
         if self.kind == "text" and self.vocabulary is not None and self.length is None:
             self._fail("a text with a vocabulary needs a `length`, its number of words", "length")
+        if self.is_encoded_text and (self.vocabulary or self.shares or self.length):
+            self._fail("a text is encoded or split into words, not both", "width")
 
     def _check_vocabulary(self):
         if self.kind not in ("id", "text"):
@@ -252,7 +258,18 @@ class Feature:
         """Whether models take it: not labels, groups, times, or texts kept for display."""
         if self.role not in _INPUT_ROLES:
             return False
-        return self.kind != "text" or self.vocabulary is not None or self.shares is not None
+        return self.kind != "text" or self.is_encoded_text or self.is_embedded
+
+    @property
+    def is_encoded_text(self) -> bool:
+        """Whether it is a text that enters models as the vector of a text encoder."""
+        return self.kind == "text" and self.width is not None
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether it is ids, or words, for which models have a row each in a table."""
+        has_ids = self.vocabulary is not None or self.shares is not None
+        return self.kind in ("id", "text") and has_ids
 
     @property
     def keeps_newest(self) -> bool:
@@ -365,6 +382,28 @@ class Schema:
 
     def by_role(self, role: str) -> tuple[Feature, ...]:
         return tuple(feature for feature in self.features if feature.role == role)
+
+    def with_encoded_texts(self, names: Iterable[str], width: int) -> "Schema":
+        """The same features, some texts now model inputs by way of a text encoder.
+
+        Args:
+            names: The texts.
+            width: Of the encoder's vectors.
+
+        Raises:
+            ValueError: one of them is no text of a row.
+        """
+        chosen = list(names)
+        texts = [f.name for f in self if f.kind == "text" and f.role in _INPUT_ROLES]
+        unknown = [name for name in chosen if name not in texts]
+        if unknown:
+            raise ValueError(
+                f"To be encoded a feature must be a text: one of {texts}. Received: `{unknown[0]}`"
+            )
+        plain: dict[str, Any] = {"vocabulary": None, "length": None, "shares": None, "width": width}
+        return Schema(
+            tuple(dataclasses.replace(f, **plain) if f.name in chosen else f for f in self)
+        )
 
     def vocabulary(self, name: str) -> Vocabulary | None:
         """The feature's own vocabulary or the one it shares."""

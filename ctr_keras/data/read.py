@@ -10,6 +10,7 @@ import tensorflow as tf
 from ctr_keras.data import layouts
 from ctr_keras.data.manifest import Manifest, Shard
 from ctr_keras.data.negatives import check_seed, is_kept, row_key
+from ctr_keras.data.text_vectors import FOLDER, TextVectors
 from ctr_keras.encoding import FeatureEncoder
 from ctr_keras.negative_ratio import check_negative_ratio
 from ctr_keras.schema import Schema
@@ -32,6 +33,7 @@ def read(
     verify: bool = True,
     negative_ratio: float = 1.0,
     negative_key: Sequence[str] | None = None,
+    text_vectors: str | os.PathLike | None = None,
 ) -> tf.data.Dataset:
     """A `tf.data.Dataset` of `(features, label)` batches.
 
@@ -62,11 +64,14 @@ def read(
         negative_ratio: Share of the negatives to read, in (0, 1].
         negative_key: Columns of the data that tell its rows apart, as the `key` of
             `ck.data.down_sample_negatives`.
+        text_vectors: Where the vectors of encoded texts lie, as `ctr-keras encode` writes them; by
+            default in the folder `text_vectors` beside `path`. They are looked up batch by batch.
 
     Returns:
         A data set of `(features, label)`. `features` maps each input's name to a tensor:
         `(batch,)` ids (int32, int64 from 2^31 ids on) or numbers (float32), `(batch, length)`
-        for sequences; and group features to int64 `(batch,)`. `label` is float32 `(batch,)`.
+        for sequences, `(batch, width)` for vectors and encoded texts; and group features to int64
+        `(batch,)`. `label` is float32 `(batch,)`.
         Its attribute `negative_ratio` is the share of all negatives that it holds, those left out
         before writing included; `CTRModel.fit` takes it from there. What `map`, `take` and the
         like make of it has no such attribute.
@@ -90,7 +95,8 @@ def read(
         check_seed(seed)
         key = row_key(manifest.schema, negative_key)
         sampled = _Sampling.of(manifest, schema, key, negative_ratio, seed)
-    chunks = _chunk_reader(folder, manifest, part, _encoder(manifest, schema, sampled))
+    texts = _Texts.of(folder, schema, text_vectors)
+    chunks = _chunk_reader(folder, manifest, part, _encoder(manifest, schema, sampled, texts))
     window = max(shuffle_rows // batch_size, 1) * batch_size
 
     def one_epoch(number: tf.Tensor) -> tf.data.Dataset:
@@ -107,6 +113,8 @@ def read(
         rows = sum(shard.rows for shard in part.shards)
         batches = rows // batch_size if drop_remainder else -(-rows // batch_size)
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(batches))
+    if texts.names:
+        dataset = dataset.map(texts.joined, num_parallel_calls=2, deterministic=True)
     dataset = dataset.prefetch(tf.data.AUTOTUNE)
     dataset.negative_ratio = manifest.negative_ratio * negative_ratio
     return dataset
@@ -177,7 +185,39 @@ class _Sampling:
         return {name: tf.gather(column, rows) for name, column in columns.items()}
 
 
-def _encoder(manifest: Manifest, schema: Schema, sampled: _Sampling | None):
+@dataclasses.dataclass(frozen=True)
+class _Texts:
+    """The encoded texts: row numbers while rows are shuffled, vectors in the batch."""
+
+    names: tuple[str, ...]
+    table: TextVectors | None = None
+
+    @classmethod
+    def of(cls, folder: pathlib.Path, schema: Schema, path: str | os.PathLike | None) -> "_Texts":
+        encoded = [feature for feature in schema.inputs if feature.is_encoded_text]
+        if not encoded:
+            return cls(())
+        table = TextVectors.open(folder.resolve().parent / FOLDER if path is None else path)
+        for feature in encoded:
+            if feature.width != table.width:
+                raise ValueError(
+                    f"The vectors in {table.folder} are {table.width} wide. Received: the feature "
+                    f"{feature.name!r} with `width={feature.width}`"
+                )
+        return cls(tuple(feature.name for feature in encoded), table)
+
+    def numbered(self, columns: dict) -> dict:
+        """The columns with the row of each text."""
+        rows = {name: self.table.rows_of(columns[name]) for name in self.names if self.table}
+        return {**columns, **rows}
+
+    def joined(self, columns: dict, label: tf.Tensor) -> tuple[dict, tf.Tensor]:
+        """A batch with the vector of each text."""
+        vectors = {name: self.table.take(columns[name]) for name in self.names if self.table}
+        return {**columns, **vectors}, label
+
+
+def _encoder(manifest: Manifest, schema: Schema, sampled: _Sampling | None, texts: _Texts):
     """A function from a block record, or a batch of row records, to `(features, label)`."""
     decode = layouts.decode_block if manifest.layout == "block" else layouts.decode_rows
     names = [f.name for f in schema if f.is_input or f.role in ("group", "label")]
@@ -189,7 +229,7 @@ def _encoder(manifest: Manifest, schema: Schema, sampled: _Sampling | None):
         columns = decode(manifest.schema, wanted, records)
         if sampled is not None:
             columns = sampled(columns)
-        columns = encode({name: columns[name] for name in names})
+        columns = texts.numbered(encode({name: columns[name] for name in names}))
         return columns, columns.pop(label)
 
     return to_batch
@@ -235,6 +275,8 @@ def _check_compatible(folder: pathlib.Path, stored: Schema, schema: Schema) -> N
             )
         there = stored[feature.name]
         for what in ("kind", "dtype", "is_sequence", "width"):
+            if what == "width" and feature.kind == "text":  # The encoder's, not what is stored.
+                continue
             if getattr(there, what) != getattr(feature, what):
                 raise ValueError(
                     f"Column {feature.name!r} of {folder} was written with another schema. "

@@ -19,8 +19,8 @@ from ctr_keras.datasets import antm2c_raw, drafts, prepared, staged, truth
 from ctr_keras.datasets.antm2c_raw import FEATURES, FILE, FILE_ROW, OPTIONAL_TEXTS, TEXTS
 from ctr_keras.datasets.infer import connect
 from ctr_keras.datasets.prepared import Prepared
-from ctr_keras.datasets.sources import Report, to_stderr
 from ctr_keras.schema import MISSING_INT, Feature, Schema, Vocabulary
+from ctr_keras.sources import Report, to_stderr
 
 _FORMAT = 1
 _DAY = 86_400

@@ -14,7 +14,7 @@ import pyarrow.parquet
 
 from ctr_keras import files
 from ctr_keras.datasets import staged, truth
-from ctr_keras.datasets.sources import Report
+from ctr_keras.sources import Report
 
 FEATURES = tuple(f"features_{number}" for number in range(27))
 IDS = ("user_id", *FEATURES, "item_id", "scene")

@@ -15,8 +15,8 @@ from ctr_keras.datasets import prepared
 from ctr_keras.datasets.down_sampling import DownSampling
 from ctr_keras.datasets.movielens_raw import MISSING, Tables, parse
 from ctr_keras.datasets.prepared import Prepared
-from ctr_keras.datasets.sources import Report, Source, resolve, to_stderr
 from ctr_keras.schema import Feature, Schema, Vocabulary
+from ctr_keras.sources import Report, Source, resolve, to_stderr
 
 LIKED_FROM = 4.0
 # Of users with fewer training rows a model learns the embedding of unknown ones, which most users

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pandas as pd
 
-from ctr_keras.datasets.sources import RawFiles
+from ctr_keras.sources import RawFiles
 
 MISSING = -1
 

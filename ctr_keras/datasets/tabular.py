@@ -17,7 +17,6 @@ from ctr_keras.datasets import drafts, prepared, staged
 from ctr_keras.datasets.down_sampling import DownSampling
 from ctr_keras.datasets.infer import connect, infer_schema
 from ctr_keras.datasets.prepared import Prepared
-from ctr_keras.datasets.sources import Report, to_stderr
 from ctr_keras.datasets.tables import (
     BATCH_ROWS,
     read_tables,
@@ -25,6 +24,7 @@ from ctr_keras.datasets.tables import (
     unused_columns,
 )
 from ctr_keras.schema import Schema
+from ctr_keras.sources import Report, to_stderr
 
 __all__ = ["infer_schema", "prepare"]
 

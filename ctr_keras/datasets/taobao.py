@@ -16,7 +16,6 @@ from ctr_keras.data.split import SPLITS, check_fractions
 from ctr_keras.data.write import write
 from ctr_keras.datasets import drafts, prepared, taobao_raw
 from ctr_keras.datasets.prepared import Prepared
-from ctr_keras.datasets.sources import Report, to_stderr
 from ctr_keras.datasets.taobao_clicks import Choice, read_catalog, sorted_clicks
 from ctr_keras.datasets.taobao_raw import BEHAVIOURS
 from ctr_keras.datasets.taobao_rows import (
@@ -29,6 +28,7 @@ from ctr_keras.datasets.taobao_rows import (
     rows_of_split,
 )
 from ctr_keras.schema import Feature, Schema, Vocabulary
+from ctr_keras.sources import Report, to_stderr
 
 # The days that the public file is of, in its time zone: from 2017-11-25 to 2017-12-03.
 PUBLISHED_PERIOD = (1_511_539_200, 1_512_316_800)

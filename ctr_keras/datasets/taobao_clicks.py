@@ -10,9 +10,9 @@ import pyarrow.parquet
 
 from ctr_keras.datasets import taobao_raw
 from ctr_keras.datasets.infer import connect
-from ctr_keras.datasets.sources import Report
 from ctr_keras.datasets.taobao_raw import BEHAVIOURS, LINE
 from ctr_keras.datasets.taobao_rows import Catalog
+from ctr_keras.sources import Report
 
 ITEMS_FILE = "items.parquet"
 

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
-from ctr_keras.datasets.sources import Report
+from ctr_keras.sources import Report
 
 COLUMNS = ("user", "item", "category", "behaviour", "timestamp")
 BEHAVIOURS = ("pv", "buy", "cart", "fav")

@@ -2,6 +2,7 @@
 
 - table 5: models of several scenarios, by scenario
 - table 7: methods of cold start, on users and items that training has never or seldom seen
+- table 8: MMoE with and without texts, by scenario
 
 Reference:
     [Huan et al., 2023: AntM2C](https://arxiv.org/abs/2308.16437)
@@ -24,7 +25,7 @@ from ctr_keras.experiments.slice_comparison import SliceComparison
 from ctr_keras.schema import Schema
 from ctr_keras.training.evaluate import scenario_names
 
-TABLES = (5, 7)
+TABLES = (5, 7, 8)
 SCENARIO_MODELS = ("ScenarioDNN", "SharedBottom", "MMoE", "PLE")
 COLD_METHODS = ("DNN", "DropoutNet", "MAML", "MeLU", "MetaEmb")
 
@@ -46,6 +47,7 @@ class Settings:
         dropout: Of all layers; the networks of MAML and MeLU have none.
         tasks: Tasks a batch, for methods of cold start that learn from tasks.
         few: From how many training rows on a user or an item is no longer cold.
+        texts: Those of table 8; by default all of the data that `ctr-keras encode` can encode.
     """
 
     seeds: int = 5
@@ -60,6 +62,7 @@ class Settings:
     dropout: float = 0.0
     tasks: int = 64
     few: int = 100
+    texts: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         check_positive(
@@ -108,26 +111,42 @@ class Reproduction:
         """
         if number not in TABLES:
             raise ValueError(f"`table` must be one of {TABLES}. Received: `table={number}`")
-        return {5: self._scenarios, 7: self._cold_start}[number]()
+        return {5: self._scenarios, 7: self._cold_start, 8: self._texts}[number]()
 
     def _scenarios(self) -> SliceComparison:
+        settings = self.settings
+        runs = {
+            model: runs_of(settings, self.data, model, settings.options(model))
+            for model in SCENARIO_MODELS
+        }
+        return self._by_scenario("Table 5: models of several scenarios", runs)
+
+    def _texts(self) -> SliceComparison:
+        settings, schema = self.settings, Schema.load(self.data)
+        texts = settings.texts or [f.name for f in schema if f.kind == "text" and not f.is_embedded]
+        if not texts:
+            raise ValueError(f"The data needs a text. Received: {self.data} with {schema.names}")
+        options = settings.options("MMoE")
+        runs = {
+            "MMoE": runs_of(settings, self.data, "MMoE", options),
+            "MMoE + BERT": runs_of(settings, self.data, "MMoE", options, texts=tuple(texts)),
+        }
+        return self._by_scenario(f"Table 8: MMoE without and with {', '.join(texts)}", runs)
+
+    def _by_scenario(self, title: str, runs: dict[str, list[Run]]) -> SliceComparison:
+        """Models by scenario, the first of them the baseline."""
         schema = Schema.load(self.data)
         if not schema.by_role("scenario"):
             raise ValueError(
                 "The data needs a feature of role 'scenario'. "
                 f"Received: {self.data} with {schema.names}"
             )
-        settings = self.settings
-        runs = {
-            model: runs_of(settings, self.data, model, settings.options(model))
-            for model in SCENARIO_MODELS
-        }
-        aucs = {m: _by_scenario(found) for m, found in self._trained(runs).items()}
+        outcomes = self._trained(runs)
         scenes = scenes_of(self.data, schema)
         return SliceComparison(
-            title=f"Table 5: models of several scenarios, {self.data}",
-            aucs=aucs,
-            baseline=SCENARIO_MODELS[0],
+            title=f"{title}, {self.data}",
+            aucs={model: _by_scenario(found) for model, found in outcomes.items()},
+            baseline=next(iter(runs)),
             best=best_possible(self.data, {s: scenes == s for s in np.unique(scenes).tolist()}),
         )
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ctr_keras import data, files
+from ctr_keras.data.text_vectors import FOLDER as TEXT_VECTORS
 from ctr_keras.experiments.relevance import relevance
 from ctr_keras.schema import Schema
 
@@ -38,6 +39,7 @@ class Run:
         task: For models that learn from tasks: the feature that makes them, to whose training rows
             the model adapts before it is evaluated on cold users and items.
         tasks: Tasks a batch.
+        texts: Texts that enter by their vectors, see `training.TrainingConfig`.
         few: From how many training rows on a user or an item is no longer cold; `None` to evaluate
             on all test rows alone.
     """
@@ -52,6 +54,7 @@ class Run:
     seed: int = 1
     task: str | None = None
     tasks: int | None = None
+    texts: tuple[str, ...] = ()
     few: int | None = None
 
     @functools.cached_property
@@ -63,6 +66,8 @@ class Run:
         config["rows"] = [[manifest.digest, manifest.negative_ratio] for manifest in manifests]
         config["code"] = _code_digest()
         config["schema"] = Schema.load(folder).fingerprint
+        if self.texts:
+            config["encoder"] = data.TextVectors.open(f"{folder}/{TEXT_VECTORS}").encoder
         text = json.dumps(config, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -15,8 +15,8 @@ class Fields:
 
     Attributes:
         ids: Id tensors: `(batch,)`, or `(batch, length)` for sequences.
-        scalars: Embeddings of features with one value: `(batch, dim)`; numbers and vectors are
-            projected to the same width.
+        scalars: Embeddings of features with one value: `(batch, dim)`; numbers, vectors and
+            encoded texts are projected to the same width.
         sequences: Embeddings of features with several values: `(batch, length, dim)`, zeros where
             padded.
     """
@@ -143,22 +143,22 @@ def embed(
         name: Name of the `FeatureEmbedding` layer; other layers take it as a prefix.
         l2: Weight of the squared norm of the rows that a batch touches.
     """
-    ids = {f.name: inputs[f.name] for f in schema.inputs if f.kind in ("id", "text")}
+    ids = {f.name: inputs[f.name] for f in schema.inputs if f.is_embedded}
     vectors = {}
     if ids:
         vectors = embedding_layer(schema, width, name, l2)(ids)
     scalars = {key: value for key, value in vectors.items() if len(value.shape) == 2}
     sequences = {key: value for key, value in vectors.items() if len(value.shape) == 3}
     for feature in schema.inputs:
-        if feature.kind in ("number", "vector"):
+        if not feature.is_embedded:
             project = keras.layers.Dense(width, use_bias=False, name=f"{name}_{feature.name}")
             scalars[feature.name] = project(inputs[feature.name])
     return Fields(schema, ids, scalars, sequences)
 
 
 def embedding_layer(schema: Schema, width: int, name: str, l2: float = 0.0) -> FeatureEmbedding:
-    """The fused table of all id and text features."""
-    features = [f for f in schema.inputs if f.kind in ("id", "text")]
+    """The fused table of all ids and words."""
+    features = [f for f in schema.inputs if f.is_embedded]
     return FeatureEmbedding(
         sizes={f.name: f.vocabulary.size for f in features if f.vocabulary is not None},
         width=width,
@@ -195,7 +195,7 @@ def _history_pairs(fields: Fields) -> list[Feature]:
 def _input(schema: Schema, feature: Feature) -> KerasTensor:
     if feature.kind == "number":
         return keras.Input((), dtype="float32", name=feature.name)
-    if feature.kind == "vector":
+    if feature.width is not None:
         return keras.Input((feature.width,), dtype="float32", name=feature.name)
     vocabulary = schema.vocabulary(feature.name)
     dtype = "int32" if vocabulary is not None and vocabulary.size < 2**31 else "int64"

@@ -6,6 +6,7 @@ import pathlib
 import shutil
 import tempfile
 
+import keras
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
@@ -17,7 +18,13 @@ from ctr_keras.schema import Feature
 from ctr_keras.serving.versions import SCHEMA_FILE, latest_version
 
 
-def export(model: CTRModel, path: str | os.PathLike, *, version: int | None = None) -> pathlib.Path:
+def export(
+    model: CTRModel,
+    path: str | os.PathLike,
+    *,
+    version: int | None = None,
+    text_encoder: keras.Model | None = None,
+) -> pathlib.Path:
     """Write `path/<version>/`, a SavedModel that takes raw columns.
 
     Looking ids up, hashing and padding are part of the graph, vocabularies are its assets, and
@@ -34,6 +41,9 @@ def export(model: CTRModel, path: str | os.PathLike, *, version: int | None = No
         model: A model of this package.
         path: Base path of the model, as TF Serving's `model_base_path`.
         version: Version number. Defaults to the highest there plus one.
+        text_encoder: Of a model with encoded texts: the `ck.pretraining.TextEncoder` that made
+            their vectors. It becomes part of the graph, which then takes the texts themselves and
+            needs the operations of `tensorflow_text` (TF Serving has them).
 
     Returns:
         The path of the version.
@@ -46,6 +56,7 @@ def export(model: CTRModel, path: str | os.PathLike, *, version: int | None = No
             "`model` must be a model of ctr_keras (a copy by `clone_model` is none; use "
             f"`type(model).from_config(model.get_config())`). Received: `model={model!r}`"
         )
+    _check_text_encoder(model, text_encoder)
     base = pathlib.Path(path)
     base.mkdir(parents=True, exist_ok=True)
     version = (latest_version(base) or 0) + 1 if version is None else version
@@ -58,7 +69,7 @@ def export(model: CTRModel, path: str | os.PathLike, *, version: int | None = No
     # A folder of its own, so that two exports at once do not write into each other's.
     temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{version}.", dir=base))
     try:
-        _save(model, temporary)
+        _save(model, text_encoder, temporary)
         os.replace(temporary, target)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -67,8 +78,22 @@ def export(model: CTRModel, path: str | os.PathLike, *, version: int | None = No
     return target
 
 
-def _save(model: CTRModel, folder: pathlib.Path) -> None:
-    module = _ServingModule(model)
+def _check_text_encoder(model: CTRModel, text_encoder: keras.Model | None) -> None:
+    widths = {f.name: f.width for f in model.schema.inputs if f.is_encoded_text}
+    if text_encoder is None and widths:
+        raise ValueError(
+            f"The model takes the vectors of texts, {', '.join(widths)}: `text_encoder` must be "
+            "the encoder that made them. Received: `text_encoder=None`"
+        )
+    if text_encoder is not None and set(widths.values()) != {text_encoder.width}:
+        raise ValueError(
+            "`text_encoder` must be as wide as the model's encoded texts. Received: "
+            f"`text_encoder.width={text_encoder.width}`, the texts {widths}"
+        )
+
+
+def _save(model: CTRModel, text_encoder: keras.Model | None, folder: pathlib.Path) -> None:
+    module = _ServingModule(model, text_encoder)
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     tf.saved_model.save(module, str(folder), module.signatures(), options)
     _forget_gradients(folder)
@@ -83,13 +108,18 @@ def _save(model: CTRModel, folder: pathlib.Path) -> None:
 class _ServingModule(tf.Module):
     """Encoder and inference graph; tracks their variables and tables and nothing else."""
 
-    def __init__(self, model: CTRModel):
+    def __init__(self, model: CTRModel, text_encoder: keras.Model | None):
         super().__init__(name="serving")
         self._inputs = model.schema.inputs
         self.encoder = FeatureEncoder(model.schema)
         inference = model.inference_model()
         self._infer = lambda features: inference(features, training=False)
-        self.weights = [variable.value for variable in inference.variables]
+        self._texts = [f.name for f in self._inputs if f.is_encoded_text]
+        variables = list(inference.variables)
+        if text_encoder is not None:
+            self._encode_text = lambda texts: text_encoder(texts, training=False)
+            variables += text_encoder.variables
+        self.weights = [variable.value for variable in variables]
 
     def signatures(self) -> dict:
         columns = {f.name: column_spec(f) for f in self._inputs}
@@ -100,7 +130,10 @@ class _ServingModule(tf.Module):
         }
 
     def _from_columns(self, **columns):
-        probability = self._infer(self.encoder(columns))
+        features = self.encoder(columns)
+        for name in self._texts:
+            features[name] = self._encode_text(features[name])
+        probability = self._infer(features)
         return {"probability": tf.squeeze(probability, axis=-1)}
 
     def _from_examples(self, examples):

@@ -10,6 +10,7 @@ import pandas as pd
 import tensorflow as tf
 
 from ctr_keras.columns import Ragged, canonical_column
+from ctr_keras.extras import require
 from ctr_keras.schema import Feature, Schema
 from ctr_keras.serving.versions import SCHEMA_FILE, version_folder
 
@@ -38,6 +39,8 @@ class Ranker:
                 f"Received: `path={str(self.folder)!r}`"
             ) from None
         self.schema = Schema.from_dict(config, source=str(self.folder / SCHEMA_FILE))
+        if any(feature.is_encoded_text for feature in self.schema.inputs):
+            require("tensorflow_text", "text", "A SavedModel with encoded texts")
         self._model = tf.saved_model.load(str(self.folder))
         self._score = self._model.signatures["serving_default"]
 

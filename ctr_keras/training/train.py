@@ -7,6 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from ctr_keras import data
+from ctr_keras.data.text_vectors import FOLDER as TEXT_VECTORS
 from ctr_keras.models import CTRModel
 from ctr_keras.negative_ratio import check_negative_ratio
 from ctr_keras.optimizers import LazyAdam
@@ -41,6 +42,7 @@ class TrainingConfig:
             embeddings for.
         support: Rows a task adapts to, at most.
         query: Rows a task is judged by, at most.
+        texts: Texts that enter the model as the vectors that `ctr-keras encode` made of them.
         tasks: Tasks a batch; by default as many as have `batch_size` rows if none has fewer.
     """
 
@@ -58,6 +60,7 @@ class TrainingConfig:
     support: int = 16
     query: int = 16
     tasks: int | None = None
+    texts: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +106,7 @@ def train(config: TrainingConfig, *, restart: bool = False, progress: bool = Tru
             other settings or another schema.
     """
     source = pathlib.Path(config.data)
-    schema = Schema.load(source)
+    schema = _schema(config)
     checkpoint = _checkpoint(config, schema, restart)
     set_seed(config.seed)
     model = checkpoint.restore() or _new_model(config, schema, restart, progress)
@@ -122,6 +125,15 @@ def train(config: TrainingConfig, *, restart: bool = False, progress: bool = Tru
             shuffle=False,  # The reader shuffles.
         )
     return Training(str(checkpoint.best_file), checkpoint.history, checkpoint.best_epoch)
+
+
+def _schema(config: TrainingConfig) -> Schema:
+    """That of the data, with the texts that are to be encoded."""
+    schema = Schema.load(config.data)
+    if not config.texts:
+        return schema
+    width = data.TextVectors.open(pathlib.Path(config.data) / TEXT_VECTORS).width
+    return schema.with_encoded_texts(config.texts, width)
 
 
 def _training_rows(

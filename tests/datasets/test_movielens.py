@@ -11,8 +11,8 @@ from ctr_keras.data import layouts
 from ctr_keras.data.manifest import Manifest
 from ctr_keras.datasets import movielens
 from ctr_keras.datasets.movielens_raw import parse
-from ctr_keras.datasets.sources import RawFiles
 from ctr_keras.schema import Schema
+from ctr_keras.sources import RawFiles
 from tests.datasets import movielens_files as raw_files
 
 ROOT = pathlib.Path(__file__).parents[2]

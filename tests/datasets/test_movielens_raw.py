@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from ctr_keras.datasets.movielens_raw import parse
-from ctr_keras.datasets.sources import RawFiles
+from ctr_keras.sources import RawFiles
 from tests.datasets import movielens_files as raw_files
 
 ROWS = raw_files.ratings()

@@ -32,6 +32,7 @@ def tiny_data(tmp_path_factory):
             Feature("item_id", "item", vocabulary=Vocabulary.of_size(20)),
             Feature("genre", "item", vocabulary=Vocabulary.of_size(6)),
             Feature("scene", "scenario", vocabulary=Vocabulary.of_size(4)),
+            Feature("title", "item", kind="text"),
             Feature("label", "label", kind="number"),
         ]
     ).save(folder)
@@ -40,7 +41,12 @@ def tiny_data(tmp_path_factory):
         rows = {f.name: rng.integers(2, f.vocabulary.size, 300) for f in schema.inputs}
         if name != "train":  # Some ids are out of vocabulary.
             rows |= {key: rng.integers(1, 20, 300) for key in ("user_id", "item_id")}
-        ctr_data.write(folder / name, schema, {**rows, "label": rng.integers(0, 2, 300)})
+        rows |= {"title": [f"item {n}" for n in rows["item_id"]], "label": rows["genre"] % 2}
+        ctr_data.write(folder / name, schema, rows)
+    titles = [f"item {n}" for n in range(1, 20)]
+    vectors = np.eye(19, dtype=np.float32)
+    table = ctr_data.TextVectors.create(folder / "text_vectors", {"encoder": "by hand"}, 19)
+    table.extended(titles, vectors)
     return folder
 
 
@@ -92,6 +98,13 @@ def test_table_7(tiny_data, tmp_path, monkeypatch):
     for method in antm2c.COLD_METHODS:
         assert all(0 <= table.aucs[method][name][0] <= 1 for name in table.slices)
     assert table.aucs["MetaEmb"]["item_zero_shot"] != table.aucs["DNN"]["item_zero_shot"]
+
+
+def test_table_8(tiny_data, tmp_path):
+    table = antm2c.Reproduction(tiny_data, tmp_path, TINY).table(8)
+    assert list(table.aucs) == ["MMoE", "MMoE + BERT"] and table.slices == ["2", "3"]
+    assert "Table 8: MMoE without and with title" in table.to_text()
+    assert table.aucs["MMoE"] != table.aucs["MMoE + BERT"]
 
 
 def test_comparison():

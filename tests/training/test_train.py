@@ -32,6 +32,13 @@ def config(prepared, out, **kwargs):
     )  # fmt: skip
 
 
+def quick(prepared, out, **kwargs):
+    """Of a model that takes least to build."""
+    return config(
+        prepared, out, **{"model": "FM", "options": {"embedding_dim": 4}, "epochs": 1, **kwargs}
+    )
+
+
 @pytest.fixture(scope="module")
 def uninterrupted(prepared, tmp_path_factory):
     return training.train(config(prepared, tmp_path_factory.mktemp("out")), progress=False)
@@ -80,10 +87,10 @@ def test_killed_training_ends_like_an_uninterrupted_one(uninterrupted, prepared,
 
 
 def test_finished_training_is_not_repeated(prepared, tmp_path):
-    once = training.train(config(prepared, tmp_path, epochs=1), progress=False)
-    again = training.train(config(prepared, tmp_path, epochs=1), progress=False)
+    once = training.train(quick(prepared, tmp_path), progress=False)
+    again = training.train(quick(prepared, tmp_path), progress=False)
     assert again == once
-    more = training.train(config(prepared, tmp_path, epochs=2), progress=False)
+    more = training.train(quick(prepared, tmp_path, epochs=2), progress=False)
     assert len(more.history) == 2 and more.history[0] == once.history[0]
 
 
@@ -105,10 +112,10 @@ def test_other_rows_are_refused(prepared, small_schema, tmp_path):
     small_schema.save(data)
     for name in ("train", "valid"):
         ck.data.write(data / name, small_schema, make_rows(60))
-    training.train(config(data, tmp_path / "out", epochs=1), progress=False)
+    training.train(quick(data, tmp_path / "out"), progress=False)
     ck.data.write(data / "train", small_schema, make_rows(60, seed=9))
     with pytest.raises(ValueError, match="another rows"):
-        training.train(config(data, tmp_path / "out", epochs=1), progress=False)
+        training.train(quick(data, tmp_path / "out"), progress=False)
 
 
 def test_undefined_auc_falls_back_to_the_loss(prepared, small_schema, tmp_path):
@@ -128,9 +135,9 @@ def test_damaged_state_is_named(prepared, tmp_path):
 
 
 def test_other_settings_are_refused_until_restart(prepared, tmp_path):
-    training.train(config(prepared, tmp_path, epochs=1), progress=False)
+    training.train(quick(prepared, tmp_path), progress=False)
     (tmp_path / "mine.txt").write_text("kept")
-    other = config(prepared, tmp_path, epochs=1, batch_size=60)
+    other = quick(prepared, tmp_path, batch_size=60)
     with pytest.raises(ValueError, match="another batch_size.*--restart.*batch_size=60"):
         training.train(other, progress=False)
     training.train(other, restart=True, progress=False)
@@ -138,7 +145,7 @@ def test_other_settings_are_refused_until_restart(prepared, tmp_path):
 
 
 def test_changed_vocabulary_is_refused(prepared, small_schema, tmp_path):
-    training.train(config(prepared, tmp_path / "out", epochs=1), progress=False)
+    training.train(quick(prepared, tmp_path / "out"), progress=False)
     data = tmp_path / "data"
     words = ck.Vocabulary.write(tmp_path / "v.txt", [f"i{n}" for n in range(39)])
     features = [
@@ -151,7 +158,7 @@ def test_changed_vocabulary_is_refused(prepared, small_schema, tmp_path):
     for name in ("train", "valid"):
         ck.data.write(data / name, schema, make_rows(60))
     with pytest.raises(ValueError, match="another rows, schema"):
-        training.train(config(data, tmp_path / "out", epochs=2), progress=False)
+        training.train(quick(data, tmp_path / "out", epochs=2), progress=False)
 
 
 @pytest.mark.parametrize(
@@ -170,29 +177,29 @@ def test_bad_settings(prepared, tmp_path, kwargs, message):
 
 
 def test_progress_goes_to_stderr(prepared, tmp_path, capsys):
-    training.train(config(prepared, tmp_path, epochs=1))
+    training.train(quick(prepared, tmp_path))
     captured = capsys.readouterr()
     assert "epoch 1/1" in captured.err and "val_auc" in captured.err
     assert captured.out == ""
 
 
 def test_negative_ratio_is_the_models(prepared, tmp_path, capsys):
-    settings = config(prepared, tmp_path, epochs=2, negative_ratio=0.5)
+    settings = quick(prepared, tmp_path, epochs=2, negative_ratio=0.5)
     result = training.train(settings)
     assert training.load_model(result.model).negative_ratio == 0.5
     bars = capsys.readouterr().err
     assert "epoch 2/2" in bars and "val_auc" in bars
-    again = training.train(config(prepared, tmp_path, epochs=2, negative_ratio=0.5))
+    again = training.train(quick(prepared, tmp_path, epochs=2, negative_ratio=0.5))
     assert again.history == result.history
     with pytest.raises(ValueError, match="another negative_ratio.*negative_ratio=0.25`, there 0.5"):
-        training.train(config(prepared, tmp_path, negative_ratio=0.25))
+        training.train(quick(prepared, tmp_path, negative_ratio=0.25))
 
 
 def test_resumed_training_reads_the_same_negatives(prepared, tmp_path):
     options = {"epochs": 2, "negative_ratio": 0.3}
-    whole = training.train(config(prepared, tmp_path / "a", **options), progress=False)
-    training.train(config(prepared, tmp_path / "b", **{**options, "epochs": 1}), progress=False)
-    resumed = training.train(config(prepared, tmp_path / "b", **options), progress=False)
+    whole = training.train(quick(prepared, tmp_path / "a", **options), progress=False)
+    training.train(quick(prepared, tmp_path / "b", **{**options, "epochs": 1}), progress=False)
+    resumed = training.train(quick(prepared, tmp_path / "b", **options), progress=False)
     assert resumed.history == whole.history
 
 
@@ -202,7 +209,7 @@ def test_ratio_of_the_manifest_counts(prepared, small_schema, tmp_path):
     rows = ck.data.down_sample_negatives(small_schema, make_rows(300), 0.5)
     ck.data.write(data / "train", small_schema, rows, negative_ratio=0.5)
     ck.data.write(data / "valid", small_schema, make_rows(100, 1))
-    settings = config(data, tmp_path / "out", epochs=1, negative_ratio=0.5)
+    settings = quick(data, tmp_path / "out", negative_ratio=0.5)
     result = training.train(settings, progress=False)
     assert training.load_model(result.model).negative_ratio == 0.25
     evaluation = training.evaluate(result.model, data / "train")

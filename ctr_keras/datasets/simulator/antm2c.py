@@ -27,7 +27,7 @@ from ctr_keras.datasets.simulator.world import (
     World,
     WorldConfig,
 )
-from ctr_keras.datasets.sources import Report, to_stderr
+from ctr_keras.sources import Report, to_stderr
 
 __all__ = ["SCENES", "AntM2CConfig", "Written", "write"]
 

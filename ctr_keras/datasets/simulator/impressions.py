@@ -22,10 +22,10 @@ from ctr_keras.datasets.prepared import Prepared
 from ctr_keras.datasets.simulator import clock, impression_log
 from ctr_keras.datasets.simulator.impression_log import ImpressionsConfig
 from ctr_keras.datasets.simulator.world import World, WorldConfig
-from ctr_keras.datasets.sources import Report, to_stderr
 from ctr_keras.datasets.truth import TRUTH_FILE
 from ctr_keras.datasets.truth import read as truth
 from ctr_keras.schema import Feature, Schema
+from ctr_keras.sources import Report, to_stderr
 
 __all__ = ["TRUTH_FILE", "SimulatedImpressions", "prepare", "truth"]
 

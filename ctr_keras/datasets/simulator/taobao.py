@@ -19,7 +19,7 @@ from ctr_keras.datasets.simulator.world import (
     WorldConfig,
     by_user,
 )
-from ctr_keras.datasets.sources import Report, to_stderr
+from ctr_keras.sources import Report, to_stderr
 
 DAYS = 9
 BEHAVIOURS = ("pv", "cart", "fav", "buy")

@@ -45,7 +45,7 @@ def side_features(base: CTRModel, key: str, feature: str) -> list[Feature]:
 
 def side_vectors(base: CTRModel, side: list[Feature]) -> KerasTensor:
     """The base's embeddings of the features that describe an id: `(batch, features, dim)`."""
-    ids = {f.name: base.input[f.name] for f in side if f.kind in ("id", "text")}
+    ids = {f.name: base.input[f.name] for f in side if f.is_embedded}
     vectors = base.get_layer(_TABLE)(ids) if ids else {}
     for feature in side:
         if feature.name not in ids:

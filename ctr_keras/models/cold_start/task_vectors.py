@@ -33,7 +33,7 @@ class TaskVectors:
     @classmethod
     def touched_by(cls, schema: Schema, rows: TaskRows) -> "TaskVectors":
         """Those of the ids in the rows."""
-        ids = [f for f in schema.inputs if f.kind in ("id", "text")]
+        ids = [f for f in schema.inputs if f.is_embedded]
         names = sorted({f.shares or f.name for f in ids})
         owners = {f.name: names.index(f.shares or f.name) for f in ids}
         vocabularies = [schema.vocabulary(name) for name in names]

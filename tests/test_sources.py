@@ -3,8 +3,8 @@ import zipfile
 
 import pytest
 
-from ctr_keras.datasets import sources
-from ctr_keras.datasets.sources import Source, resolve
+from ctr_keras import sources
+from ctr_keras.sources import Source, resolve
 
 
 @pytest.fixture

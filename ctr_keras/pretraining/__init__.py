@@ -1,0 +1,6 @@
+"""Encoders of item content, and the vectors they make."""
+
+from ctr_keras.pretraining.text_encoder import TextEncoder
+from ctr_keras.pretraining.text_encoding import encode_texts
+
+__all__ = ["TextEncoder", "encode_texts"]

@@ -1,0 +1,83 @@
+"""Vectors of all texts of prepared data, each distinct text encoded once."""
+
+import os
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from ctr_keras.data.describe import raw_columns
+from ctr_keras.data.manifest import Manifest
+from ctr_keras.data.split import SPLITS
+from ctr_keras.data.text_vectors import FOLDER, TextVectors
+from ctr_keras.pretraining.text_encoder import TextEncoder, batches_by_length, identity
+from ctr_keras.pretraining.text_weights import MINILM
+from ctr_keras.schema import Schema
+
+_SAVE_EVERY = 64
+
+
+def encode_texts(
+    data: str | os.PathLike,
+    features: Sequence[str] | None = None,
+    encoder: str | os.PathLike = MINILM,
+    *,
+    out: str | os.PathLike | None = None,
+    max_tokens: int = 64,
+    batch_size: int = 128,
+    progress: bool = True,
+) -> TextVectors:
+    """Encode the distinct texts of prepared data, of all splits, that have no vector yet.
+
+    Called again after an interruption, or on more data, it goes on with what is missing.
+
+    Args:
+        data: Prepared folder: `schema.json`, `train/`, `valid/` and `test/`.
+        features: Names of text features; by default all texts that are neither split into words
+            nor of a role outside of models.
+        encoder: As `encoder` of `weights_folder`.
+        out: Folder of the vectors; by default `text_vectors` in `data`, where `ck.data.read` looks.
+        max_tokens: Tokens of a text, at most.
+        batch_size: Texts that are encoded at a time.
+        progress: Whether to show progress on standard error.
+
+    Raises:
+        ValueError: there is no such text, or `out` holds vectors of another encoder.
+    """
+    folder = pathlib.Path(data)
+    schema = Schema.load(folder)
+    if features is None:
+        features = [f.name for f in schema if f.kind == "text" and not f.is_embedded]
+        if not features:
+            raise ValueError(f"{folder} has no text to encode. Received: `{schema.names}`")
+    schema.with_encoded_texts(features, 1)  # Refuses what is no text.
+    model = TextEncoder.from_preset(encoder, max_tokens)
+    made_by = {**identity(encoder), "max_tokens": str(max_tokens)}
+    table = TextVectors.create(folder / FOLDER if out is None else out, made_by, model.width)
+    texts = _missing_texts(folder, features, table)
+    batches = list(batches_by_length(texts, batch_size))
+    waiting: list[tuple[list[str], np.ndarray]] = []
+    console = Console(stderr=True, quiet=not progress)
+    for number, places in enumerate(track(batches, f"{len(texts):,} texts", console=console), 1):
+        batch = [texts[place] for place in places]
+        waiting.append((batch, model.encode(batch, batch_size)))
+        if number % _SAVE_EVERY == 0 or number == len(batches):
+            together = [text for part, _ in waiting for text in part]
+            table = table.extended(together, np.concatenate([vectors for _, vectors in waiting]))
+            waiting = []
+    return table
+
+
+def _missing_texts(folder: pathlib.Path, features: Sequence[str], table: TextVectors) -> list[str]:
+    """The distinct texts that the table lacks."""
+    found: set[bytes] = set()
+    for split in SPLITS:
+        manifest = Manifest.load(folder / split)
+        manifest.verify(folder / split)
+        for columns in raw_columns(folder / split, manifest, list(features)):
+            for name in features:
+                texts = np.unique(np.asarray(columns[name]))
+                found.update(texts[table.lacks(texts)].tolist())
+    return [text.decode() for text in sorted(found)]

