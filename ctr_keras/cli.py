@@ -65,6 +65,10 @@ def prepare_movielens(
         typer.Option(help="Raw files: a folder, a zip or a file. Default: download and cache."),
     ] = None,
     variant: Annotated[str, typer.Option(help="100k or 1m.")] = "100k",
+    scenario: Annotated[
+        str | None,
+        typer.Option(help="age, gender or occupation, as scenarios. Default: there are none."),
+    ] = None,
     negative_ratio: NegativeRatio = 1.0,
     negative_seed: NegativeSeed = 0,
     layout: Layout = "block",
@@ -77,6 +81,7 @@ def prepare_movielens(
         out,
         raw=raw,
         variant=variant,
+        scenario=scenario,
         layout=layout,
         negative_ratio=negative_ratio,
         negative_seed=negative_seed,

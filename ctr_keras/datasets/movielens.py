@@ -22,6 +22,7 @@ LIKED_FROM = 4.0
 # Of users with fewer training rows a model learns the embedding of unknown ones, which most users
 # of later rows are. Chosen by DIN's validation AUC: 0.732 with all users, 0.740 with these.
 MIN_USER_ROWS = 300
+SCENARIOS = ("age", "gender", "occupation")
 _FORMAT = 2
 _CHUNK_ROWS = 65_536
 _GROUPLENS = "https://files.grouplens.org/datasets/movielens"
@@ -68,6 +69,7 @@ def prepare(
     variant: str = "100k",
     fractions: Sequence[float] = (0.8, 0.1, 0.1),
     history_length: int = 50,
+    scenario: str | None = None,
     layout: str = "block",
     cache: str | os.PathLike | None = None,
     negative_ratio: float = 1.0,
@@ -89,6 +91,8 @@ def prepare(
         variant: `"100k"` or `"1m"`: what to download.
         fractions: Shares of the train, valid and test rows, oldest first.
         history_length: How many past items a row keeps, the newest.
+        scenario: `"age"`, `"gender"` or `"occupation"`, to make that feature the scenario of
+            models of several scenarios; by default there is none.
         layout: Of the TFRecords, see `ck.data.write`.
         cache: Folder of downloads: by default `$CTR_KERAS_CACHE` or `~/.cache/ctr_keras`.
         negative_ratio: Share of the training rows' negatives to keep, see
@@ -116,6 +120,8 @@ def prepare(
         raise ValueError(
             f"`history_length` must be a positive integer. Received: `{history_length=}`"
         )
+    if scenario is not None and scenario not in SCENARIOS:
+        raise ValueError(f"`scenario` must be one of {SCENARIOS}. Received: `{scenario=}`")
     check_fractions(fractions)
     sampling = DownSampling(negative_ratio, negative_seed)
     files = resolve(SOURCES[variant], raw, cache, report)
@@ -127,6 +133,7 @@ def prepare(
             "fractions": list(fractions),
             "history_length": history_length,
             "layout": layout,
+            **({} if scenario is None else {"scenario": scenario}),
             **sampling.settings,
         }
     )
@@ -136,7 +143,7 @@ def prepare(
         return found
     rows = _Rows.of(tables, fractions, history_length)
     with prepared.replacing(out, key) as staging:
-        schema = rows.schema(staging / "vocabularies").save(staging)
+        schema = rows.schema(staging / "vocabularies", scenario).save(staging)
         written = {}
         for index, name in enumerate(SPLITS):
             written[name] = sampling.write(staging, name, key, schema, rows.chunks(index), layout)
@@ -218,7 +225,7 @@ class _Rows:
             unseen_items={n: float(1 - trained_items[m].mean()) for n, m in masks.items()},
         )
 
-    def schema(self, folder: pathlib.Path) -> Schema:
+    def schema(self, folder: pathlib.Path, scenario: str | None = None) -> Schema:
         """The features, with vocabularies of what the training rows hold."""
         train = self.split == 0
         columns = {
@@ -240,9 +247,10 @@ class _Rows:
         return Schema(
             (
                 id_feature("user_id", "user", "int64", min_rows=MIN_USER_ROWS),
-                id_feature("age", "user", "string"),
-                id_feature("gender", "user", "string"),
-                id_feature("occupation", "user", "string"),
+                *(
+                    id_feature(name, "scenario" if name == scenario else "user", "string")
+                    for name in SCENARIOS
+                ),
                 Feature("user_ratings", role="user", kind="number"),
                 Feature("user_like_rate", role="user", kind="number"),
                 past("disliked_item_id", "user", "item_id"),

@@ -18,6 +18,7 @@ import numpy as np
 
 from ctr_keras import data as ctr_data
 from ctr_keras import metrics
+from ctr_keras.data.describe import user_feature
 from ctr_keras.datasets import truth
 from ctr_keras.experiments.runs import Outcome, Run, run_all
 from ctr_keras.experiments.settings import check_positive, runs_of
@@ -185,6 +186,9 @@ class Reproduction:
         others: dict[str, Any] = {"few": settings.few}
         if method in ("MAML", "MeLU", "MetaEmb"):
             others |= {"task": key, "tasks": settings.tasks}
+        if method in ("MAML", "MeLU") and role == "user":
+            # A user's rows are a task, also where the vocabulary lacks the user.
+            others["task"] = user_feature(Schema.load(self.data))
         options = {"DropoutNet": wrapped, "MetaEmb": {**wrapped, "key": role}}.get(method)
         if options is None:
             options = settings.options(method)

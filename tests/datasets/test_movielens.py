@@ -189,6 +189,17 @@ def test_a_second_prepare_does_nothing_and_other_settings_replace(tmp_path):
     assert stored(tmp_path / "out", "test")["history_item_id"].map(len).max() == 2
 
 
+def test_a_feature_of_users_as_scenario(small, tmp_path):
+    raw = raw_files.write_100k(tmp_path / "raw", ROWS)
+    options = {"raw": raw, "history_length": 5, "report": quiet}
+    found = movielens.prepare(tmp_path / "out", scenario="age", **options)
+    schema, plain = (Schema.load(prepared.folder) for prepared in (found, small[0]))
+    assert [f.name for f in schema.by_role("scenario")] == ["age"]
+    assert schema.names == plain.names and schema["gender"].role == "user"
+    for name in ("train", "test"):
+        pd.testing.assert_frame_equal(stored(found.folder, name), stored(small[0].folder, name))
+
+
 def test_negatives_of_training_rows_are_down_sampled(small, tmp_path):
     whole, _ = small
     raw, out = raw_files.write_100k(tmp_path / "raw", ROWS), tmp_path / "out"
@@ -227,6 +238,7 @@ def test_bad_arguments_and_an_empty_split(tmp_path):
         ({"history_length": 0}, "`history_length` must be a positive integer"),
         ({"fractions": (0.9, 0.2, -0.1)}, "positive numbers that sum to 1"),
         ({"layout": "csv"}, "`layout` must be one of"),
+        ({"scenario": "genres"}, "`scenario` must be one of .*`scenario='genres'`"),
         ({"negative_ratio": 0}, "`negative_ratio` must be a number in"),
         ({"negative_seed": "1"}, "`seed` must be an integer"),
     ):
