@@ -47,6 +47,7 @@ class Settings:
         num_experts: Experts of MMoE.
         dropout: Of all layers; the networks of MAML and MeLU have none.
         tasks: Tasks a batch, for methods of cold start that learn from tasks.
+        task_epochs: Epochs at most of MAML and MeLU, one of which sees a few rows of each task.
         few: From how many training rows on a user or an item is no longer cold.
         texts: Those of table 8; by default all of the data that `ctr-keras encode` can encode.
     """
@@ -62,13 +63,14 @@ class Settings:
     num_experts: int = 6
     dropout: float = 0.0
     tasks: int = 64
+    task_epochs: int = 10
     few: int = 100
     texts: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         check_positive(
             self, "seeds", "epochs", "batch_size", "patience", "embedding_dim", "num_experts",
-            "tasks", "few",
+            "tasks", "task_epochs", "few",
         )  # fmt: skip
 
     def options(self, model: str) -> dict[str, Any]:
@@ -184,15 +186,16 @@ class Reproduction:
         settings = self.settings
         wrapped = {"base": "DNN", "base_options": settings.options("DNN")}
         others: dict[str, Any] = {"few": settings.few}
-        if method in ("MAML", "MeLU", "MetaEmb"):
+        if method == "DropoutNet":
+            return runs_of(settings, self.data, method, wrapped, **others)
+        if method == "MetaEmb":
             others |= {"task": key, "tasks": settings.tasks}
-        if method in ("MAML", "MeLU") and role == "user":
+            return runs_of(settings, self.data, method, {**wrapped, "key": role}, **others)
+        if method in ("MAML", "MeLU"):
             # A user's rows are a task, also where the vocabulary lacks the user.
-            others["task"] = user_feature(Schema.load(self.data))
-        options = {"DropoutNet": wrapped, "MetaEmb": {**wrapped, "key": role}}.get(method)
-        if options is None:
-            options = settings.options(method)
-        return runs_of(settings, self.data, method, options, **others)
+            task = user_feature(Schema.load(self.data)) if role == "user" else key
+            others |= {"task": task, "tasks": settings.tasks, "epochs": settings.task_epochs}
+        return runs_of(settings, self.data, method, settings.options(method), **others)
 
     def _trained(self, runs: Mapping[Any, list[Run]]) -> dict[Any, list[Outcome]]:
         """The outcomes of several lists of runs."""

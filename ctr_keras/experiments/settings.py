@@ -31,18 +31,15 @@ def check_positive(settings: Any, *names: str) -> None:
 def runs_of(
     settings: Any, data: str | os.PathLike, model: str, options: dict[str, Any], **others: Any
 ) -> list[Run]:
-    """A run a seed, by the settings that all experiments have, and other fields of `Run`."""
+    """A run a seed, by the settings that all experiments have, or other values of `Run`."""
+    common = {
+        "epochs": settings.epochs,
+        "batch_size": settings.batch_size,
+        "learning_rate": settings.learning_rate,
+        "patience": settings.patience,
+        **others,
+    }
     return [
-        Run(
-            data=str(data),
-            model=model,
-            options=options,
-            epochs=settings.epochs,
-            batch_size=settings.batch_size,
-            learning_rate=settings.learning_rate,
-            patience=settings.patience,
-            seed=seed,
-            **others,
-        )
+        Run(data=str(data), model=model, options=options, seed=seed, **common)
         for seed in range(1, settings.seeds + 1)
     ]
