@@ -445,6 +445,25 @@ def evaluate(
 
 
 @app.command()
+def gates(
+    model: Annotated[pathlib.Path, typer.Option(help="The .keras file of an MMoE or PLE.")],
+    data: Annotated[pathlib.Path, typer.Option(help="A split, such as tf_data/antm2c/test.")],
+    plot: Annotated[
+        pathlib.Path | None, typer.Option(help="Also draw it: a .png, .svg or .pdf file.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Which scenario uses which expert: the mean gates of a model's scenarios."""
+    from ctr_keras import training
+
+    usage = training.gate_usage(model, data)
+    if plot is not None:
+        usage.save(plot)
+        _report(f"drew {plot}")
+    _print(usage, as_json)
+
+
+@app.command()
 def export(
     model: Annotated[pathlib.Path, typer.Option(help="A .keras file.")],
     out: Annotated[pathlib.Path, typer.Option(help="Base path, such as saved_models/din.")],

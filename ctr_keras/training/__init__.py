@@ -7,17 +7,20 @@ from ctr_keras.training.evaluate_cold_start import (
     Slice,
     evaluate_cold_start,
 )
+from ctr_keras.training.gate_usage import GateUsage, gate_usage
 from ctr_keras.training.train import Training, TrainingConfig, train
 
 __all__ = [
     "ColdStartEvaluation",
     "Evaluation",
+    "GateUsage",
     "Slice",
     "Training",
     "TrainingConfig",
     "build_model",
     "evaluate",
     "evaluate_cold_start",
+    "gate_usage",
     "load_model",
     "train",
 ]
