@@ -158,6 +158,7 @@ class Feature:
             `history_item_id` shares those of `item_id`.
         width: For vectors: the number of floats. For encoded texts: that of the encoder.
         dtype: Raw type of an id: `"int64"` (default) or `"string"`. Others follow from the kind.
+        as_string: Whether a text enters models as it is, for those that encode it themselves.
 
     Example:
 
@@ -173,6 +174,7 @@ class Feature:
     shares: str | None = None
     width: int | None = None
     dtype: str = ""
+    as_string: bool = False
 
     def __post_init__(self):
         if not isinstance(self.name, str) or not _NAME.match(self.name):
@@ -212,6 +214,8 @@ class Feature:
             self._fail("a text with a vocabulary needs a `length`, its number of words", "length")
         if self.is_encoded_text and (self.vocabulary or self.shares or self.length):
             self._fail("a text is encoded or split into words, not both", "width")
+        if self.as_string and (self.kind != "text" or self.is_encoded_text or self.is_embedded):
+            self._fail("only a text that is neither encoded nor split is a string", "as_string")
 
     def _check_vocabulary(self):
         if self.kind not in ("id", "text"):
@@ -258,7 +262,8 @@ class Feature:
         """Whether models take it: not labels, groups, times, or texts kept for display."""
         if self.role not in _INPUT_ROLES:
             return False
-        return self.kind != "text" or self.is_encoded_text or self.is_embedded
+        is_used = self.is_encoded_text or self.is_embedded or self.as_string
+        return self.kind != "text" or is_used
 
     @property
     def is_encoded_text(self) -> bool:
@@ -282,6 +287,8 @@ class Feature:
             value = getattr(self, key)
             if value is not None and not (key == "dtype" and self.kind != "id"):
                 config[key] = value
+        if self.as_string:
+            config["as_string"] = True
         if self.vocabulary is not None:
             config["vocabulary"] = self.vocabulary.to_dict(self.name)
         return config
@@ -400,9 +407,19 @@ class Schema:
             raise ValueError(
                 f"To be encoded a feature must be a text: one of {texts}. Received: `{unknown[0]}`"
             )
-        plain: dict[str, Any] = {"vocabulary": None, "length": None, "shares": None, "width": width}
+        plain: dict[str, Any] = {"vocabulary": None, "length": None, "shares": None}
+        plain |= {"width": width, "as_string": False}
         return Schema(
             tuple(dataclasses.replace(f, **plain) if f.name in chosen else f for f in self)
+        )
+
+    def with_texts_as_strings(self) -> "Schema":
+        """The same features, encoded texts now strings that a model encodes itself."""
+        return Schema(
+            tuple(
+                dataclasses.replace(f, width=None, as_string=True) if f.is_encoded_text else f
+                for f in self
+            )
         )
 
     def vocabulary(self, name: str) -> Vocabulary | None:

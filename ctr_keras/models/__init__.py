@@ -4,6 +4,7 @@ from ctr_keras.models.auxiliary import AT4CTR, CL4CTR, DMR, DeepMCP
 from ctr_keras.models.cold_start import MAML, DropoutNet, MeLU, MetaEmb
 from ctr_keras.models.ctr_model import CTRModel
 from ctr_keras.models.multi_scenario import PLE, MMoE, ScenarioDNN, SharedBottom
+from ctr_keras.models.multimodal import TunedTexts
 from ctr_keras.models.ranking import DIEN, DIN, DNN, FM, DBPMaN, DeepFM, WideDeep
 
 __all__ = [
@@ -26,5 +27,6 @@ __all__ = [
     "PLE",
     "ScenarioDNN",
     "SharedBottom",
+    "TunedTexts",
     "WideDeep",
 ]

@@ -117,6 +117,12 @@ def model_inputs(schema: Schema) -> dict[str, KerasTensor]:
     """A `keras.Input` for each feature that enters a model."""
     if not schema.inputs:
         raise ValueError(f"The schema has no model input. Received: `features={schema.names}`")
+    strings = [feature.name for feature in schema.inputs if feature.as_string]
+    if strings:
+        raise ValueError(
+            "Only `TunedTexts` takes texts as strings; give other models encoded ones, see "
+            f"`Schema.with_encoded_texts`. Received: the feature {strings[0]!r}"
+        )
     return {feature.name: _input(schema, feature) for feature in schema.inputs}
 
 

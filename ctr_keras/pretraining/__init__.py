@@ -2,5 +2,6 @@
 
 from ctr_keras.pretraining.text_encoder import TextEncoder
 from ctr_keras.pretraining.text_encoding import encode_texts
+from ctr_keras.pretraining.text_weights import encoder_width
 
-__all__ = ["TextEncoder", "encode_texts"]
+__all__ = ["TextEncoder", "encode_texts", "encoder_width"]

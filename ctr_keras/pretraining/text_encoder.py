@@ -3,6 +3,7 @@
 import functools
 import os
 import pathlib
+import types
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -82,6 +83,13 @@ class TextEncoder(keras.Model):
         self.backbone = backbone
         self.vocabulary = tuple(vocabulary)
         self.max_tokens = max_tokens
+        with tf.init_scope():  # Its constants belong to no graph in which the encoder is made.
+            tokenizer = _extra("tensorflow_text").FastBertTokenizer(
+                vocab=list(vocabulary),
+                lower_case_nfd_strip_accents=True,
+                support_detokenization=False,
+            )
+        self._untracked = types.SimpleNamespace(tokenizer=tokenizer)
         self.built = True
 
     @classmethod
@@ -125,7 +133,7 @@ class TextEncoder(keras.Model):
 
     def tokens(self, texts: tf.Tensor) -> tf.RaggedTensor:
         """Ids of the word pieces of each text, none for an empty one: int64 `(batch, any)`."""
-        pieces = self._tokenizer().tokenize(texts)
+        pieces = self._untracked.tokenizer.tokenize(texts)
         pieces = pieces[:, : self.max_tokens - 2]
         count = tf.cast(pieces.row_lengths() > 0, tf.int64)
         ends = [
@@ -174,16 +182,6 @@ class TextEncoder(keras.Model):
     def _infer(self):
         signature = [tf.TensorSpec((None,), tf.string)]
         return tf.function(lambda texts: self(texts, training=False), input_signature=signature)
-
-    def _tokenizer(self):
-        if getattr(self, "_made", None) is None:
-            text = _extra("tensorflow_text")
-            self._made = text.FastBertTokenizer(
-                vocab=list(self.vocabulary),
-                lower_case_nfd_strip_accents=True,
-                support_detokenization=False,
-            )
-        return self._made
 
     def get_config(self) -> dict[str, Any]:
         return {

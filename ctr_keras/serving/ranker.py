@@ -39,7 +39,7 @@ class Ranker:
                 f"Received: `path={str(self.folder)!r}`"
             ) from None
         self.schema = Schema.from_dict(config, source=str(self.folder / SCHEMA_FILE))
-        if any(feature.is_encoded_text for feature in self.schema.inputs):
+        if any(f.is_encoded_text or f.as_string for f in self.schema.inputs):
             require("tensorflow_text", "text", "A SavedModel with encoded texts")
         self._model = tf.saved_model.load(str(self.folder))
         self._score = self._model.signatures["serving_default"]

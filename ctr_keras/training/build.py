@@ -1,9 +1,10 @@
 """From the name of a model and its options to a model."""
 
 import inspect
+import os
 from typing import Any
 
-from ctr_keras import models
+from ctr_keras import models, pretraining
 from ctr_keras.schema import Schema
 
 DEFAULT_BASE = "DIN"
@@ -16,13 +17,17 @@ def build_model(name: str, schema: Schema, options: dict[str, Any]) -> models.CT
         name: Name of a model in `ck.models`.
         schema: What its features are.
         options: Its arguments. One that wraps another model takes that one as `base` (by default
-            DIN): the model, or its name and its arguments as `base_options`.
+            DIN): the model, or its name and its arguments as `base_options`. `encoder` and
+            `max_tokens` may be what `ck.pretraining.TextEncoder.from_preset` takes.
 
     Raises:
         ValueError: there is no such model, or it does not take the options.
     """
     cls = model_class(name)
     options = dict(options)
+    if isinstance(options.get("encoder"), (str, os.PathLike)):
+        length = {name: options.pop(name) for name in ("max_tokens",) if name in options}
+        options["encoder"] = pretraining.TextEncoder.from_preset(options["encoder"], **length)
     if _wraps_another(cls):
         base = options.pop("base", DEFAULT_BASE)
         base_options = options.pop("base_options", {})

@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from ctr_keras import data
+from ctr_keras import data, pretraining
 from ctr_keras.data.text_vectors import FOLDER as TEXT_VECTORS
 from ctr_keras.models import CTRModel
 from ctr_keras.negative_ratio import check_negative_ratio
@@ -42,7 +42,8 @@ class TrainingConfig:
             embeddings for.
         support: Rows a task adapts to, at most.
         query: Rows a task is judged by, at most.
-        texts: Texts that enter the model as the vectors that `ctr-keras encode` made of them.
+        texts: Texts that enter the model as the vectors that `ctr-keras encode` made of them, or
+            that a `TunedTexts` encodes by itself.
         tasks: Tasks a batch; by default as many as have `batch_size` rows if none has fewer.
     """
 
@@ -110,6 +111,8 @@ def train(config: TrainingConfig, *, restart: bool = False, progress: bool = Tru
     checkpoint = _checkpoint(config, schema, restart)
     set_seed(config.seed)
     model = checkpoint.restore() or _new_model(config, schema, restart, progress)
+    if any(feature.as_string for feature in model.schema):
+        schema = schema.with_texts_as_strings()
     epoch = len(checkpoint.history)
     rows = _training_rows(config, schema, model, epoch)
     valid = data.read(source / "valid", schema, config.batch_size)
@@ -132,8 +135,11 @@ def _schema(config: TrainingConfig) -> Schema:
     schema = Schema.load(config.data)
     if not config.texts:
         return schema
-    width = data.TextVectors.open(pathlib.Path(config.data) / TEXT_VECTORS).width
-    return schema.with_encoded_texts(config.texts, width)
+    encoder = config.options.get("encoder")
+    if encoder is not None:  # The model encodes by itself.
+        return schema.with_encoded_texts(config.texts, pretraining.encoder_width(encoder))
+    table = data.TextVectors.open(pathlib.Path(config.data) / TEXT_VECTORS)
+    return schema.with_encoded_texts(config.texts, table.width)
 
 
 def _training_rows(
