@@ -14,9 +14,8 @@ import tempfile
 import time
 
 import keras
-import numpy as np
 import tensorflow as tf
-from training_bench import synthetic, train_ours
+from training_bench import synthetic, train_ours, turns
 from training_bench.workload import WORKLOADS
 
 import ctr_keras as ck
@@ -28,17 +27,8 @@ def main() -> None:
     arguments = _arguments()
     batches = _batches()
     variants = _variants(arguments.variants)
-    times = {name: [] for name in variants}
-    for _ in range(arguments.rounds):
-        for name, step in variants.items():
-            times[name].append(_median_step(step, batches, arguments.steps))
-    result = {
-        name: {
-            "ms": statistics.median(found) * 1e3,
-            "ratio": statistics.median(np.divide(found, times["DIN"])),
-        }
-        for name, found in times.items()
-    }
+    every = dict.fromkeys(variants, batches)
+    result = turns.take_turns(variants, every, "DIN", arguments.rounds, arguments.steps)
     serving = _serving(batches[0][0])
     if arguments.json:
         print(json.dumps({"training": result, "serving": serving}, indent=1))
@@ -78,7 +68,7 @@ def _model(options: dict | None) -> keras.Model:
 def _step(options: dict | None):
     model = _model(options)
     model.compile(ck.optimizers.LazyAdam(1e-3), metrics=[])
-    return tf.function(lambda x, y: model.train_step((x, y)), reduce_retracing=True)
+    return tf.function(lambda batch: model.train_step(batch), reduce_retracing=True)
 
 
 def _batches() -> list:
@@ -87,15 +77,6 @@ def _batches() -> list:
         ({name: tf.constant(values[n]) for name, values in features.items()}, tf.constant(y))
         for n, y in enumerate(labels)
     ]
-
-
-def _median_step(step, batches: list, steps: int) -> float:
-    times = []
-    for n in range(steps + 2):
-        started = time.perf_counter()
-        step(*batches[n % len(batches)])
-        times.append(time.perf_counter() - started)
-    return statistics.median(times[2:])
 
 
 def _serving(features: dict, rounds: int = 30) -> dict[str, float]:

@@ -9,13 +9,11 @@ process and take turns; a ratio is the median over rounds of the medians of two 
 
 import argparse
 import json
-import statistics
-import time
 
 import keras
 import numpy as np
 import tensorflow as tf
-from training_bench import synthetic, train_ours
+from training_bench import synthetic, train_ours, turns
 from training_bench.workload import WORKLOADS
 
 import ctr_keras as ck
@@ -36,17 +34,7 @@ def main() -> None:
     workload = WORKLOADS[arguments.workload]
     steps = {name: _step(workload, VARIANTS[name]) for name in names}
     batches = {name: _batches(workload, arguments, name == "base") for name in names}
-    times = {name: [] for name in names}
-    for _ in range(arguments.rounds):
-        for name in names:
-            times[name].append(_median_step(steps[name], batches[name], arguments.steps))
-    result = {
-        name: {
-            "ms": statistics.median(found) * 1e3,
-            "ratio": statistics.median(np.divide(found, times["base"])),
-        }
-        for name, found in times.items()
-    }
+    result = turns.take_turns(steps, batches, "base", arguments.rounds, arguments.steps)
     if arguments.json:
         print(json.dumps(result, indent=1))
         return
@@ -94,15 +82,6 @@ def _halves(features: dict, labels: np.ndarray, arguments: argparse.Namespace) -
         )
         for name, part in parts.items()
     }
-
-
-def _median_step(step, batches: list, steps: int) -> float:
-    times = []
-    for n in range(steps + 2):
-        started = time.perf_counter()
-        tf.nest.map_structure(np.asarray, step(batches[n]))  # until the result is there
-        times.append(time.perf_counter() - started)
-    return statistics.median(times[2:])
 
 
 def _arguments() -> argparse.Namespace:
