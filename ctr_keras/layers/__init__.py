@@ -9,11 +9,14 @@ from ctr_keras.layers.feature_embedding import FeatureEmbedding
 from ctr_keras.layers.interest_extractor import InterestExtractor
 from ctr_keras.layers.mlp import MLP
 from ctr_keras.layers.mmoe import MMoE
+from ctr_keras.layers.multimodal_knowledge_extractor import MultimodalKnowledgeExtractor
 from ctr_keras.layers.parallel_mlp import ParallelMLP
 from ctr_keras.layers.ple import PLE
 from ctr_keras.layers.scenario_towers import ScenarioTowers
 from ctr_keras.layers.self_attention import SelfAttention
 from ctr_keras.layers.shared_bottom import SharedBottom
+from ctr_keras.layers.sim_score import SimScore
+from ctr_keras.layers.sim_tier import SimTier
 from ctr_keras.layers.target_attention import TargetAttention
 
 __all__ = [
@@ -26,10 +29,13 @@ __all__ = [
     "InterestExtractor",
     "MLP",
     "MMoE",
+    "MultimodalKnowledgeExtractor",
     "PLE",
     "ParallelMLP",
     "ScenarioTowers",
     "SelfAttention",
     "SharedBottom",
+    "SimScore",
+    "SimTier",
     "TargetAttention",
 ]

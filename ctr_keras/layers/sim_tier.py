@@ -1,0 +1,100 @@
+"""How many past items are how similar to the target item."""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from ctr_keras.api_export import export
+from ctr_keras.layers.argument_checks import check_positive_integer
+from ctr_keras.layers.similarity import check_representations, similarity
+
+if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+
+
+@export
+class SimTier(keras.layers.Layer):
+    """Histogram of the similarities between past items and the target item.
+
+        s_l    = v_l . v_target                                    in [-1, 1]
+        tier_l = min(floor((s_l + 1) / 2 * num_tiers), num_tiers - 1)
+        out_n  = how many unmasked l have tier_l = n
+
+    The representations `v` are unit vectors, made by an encoder and frozen: nothing can be learned
+    through a histogram, and no gradient flows. A vector of zeros stands for an item without a
+    representation: past ones must be masked, and a target of zeros puts all its past items into
+    the tier of similarity 0. A NaN makes all counts of its row NaN, so that it is noticed.
+
+    Args:
+        num_tiers: Positive integer, the number of tiers of equal width. Defaults to `20`.
+        **kwargs: Base layer keyword arguments, such as `name` and `dtype`.
+
+    Call arguments:
+        target: Float tensor of shape `(batch, width)`.
+        history: Float tensor of shape `(batch, length, width)`.
+        mask: Optional boolean tensor of shape `(batch, length)`, `True` where there is a past item
+            with a representation.
+
+    Output shape:
+        `(batch, num_tiers)`, from the least similar tier to the most similar one.
+
+    Example:
+
+    >>> target, history = np.array([[1.0, 0.0]]), np.array([[[1.0, 0.0], [0.6, 0.8], [-1.0, 0.0]]])
+    >>> np.asarray(SimTier(num_tiers=4)(target, history)).tolist()
+    [[1.0, 0.0, 0.0, 2.0]]
+
+    Reference:
+
+    - [Sheng et al., 2024: Enhancing Taobao Display Advertising with Multimodal
+      Representations](https://arxiv.org/abs/2407.19467), section on SimTier
+    """
+
+    def __init__(self, num_tiers: int = 20, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.num_tiers = check_positive_integer("num_tiers", num_tiers)
+        self.supports_masking = True
+
+    def build(self, target_shape, history_shape, mask_shape=None):
+        check_representations(target_shape, history_shape)
+
+    def call(self, target: Any, history: Any, mask: Any = None) -> Any:
+        scores, mask = similarity(ops.stop_gradient(target), ops.stop_gradient(history), mask)
+        is_nan = ops.isnan(scores)
+        tier = self._tiers(ops.where(is_nan, 0.0, scores))
+        if mask is not None:
+            tier = ops.where(mask, tier, self.num_tiers)
+            is_nan = ops.logical_and(is_nan, mask)
+        counts = ops.where(ops.any(is_nan, axis=1, keepdims=True), float("nan"), self._count(tier))
+        return ops.cast(counts, self.compute_dtype)
+
+    def _tiers(self, scores):
+        """The tier of each score; one at an edge belongs above it, whatever rounding says."""
+        last = self.num_tiers - 1
+        tier = ops.cast(ops.floor((scores + 1) * (self.num_tiers / 2)), "int32")
+        tier = ops.minimum(tier, last)
+        edges = ops.convert_to_tensor(np.linspace(-1, 1, self.num_tiers + 1, dtype="float32"))
+        tier = tier - ops.cast(scores < ops.take(edges, tier), "int32")
+        is_above = ops.logical_and(scores >= ops.take(edges, tier + 1), tier < last)
+        return tier + ops.cast(is_above, "int32")
+
+    def _count(self, tier):
+        """How often each tier occurs in a row, float32; what lies above the last is left out."""
+        if keras.backend.backend() == "tensorflow":
+            empty = tf.zeros((0,), tf.float32)
+            return tf.raw_ops.DenseBincount(input=tier, size=self.num_tiers, weights=empty)
+        return ops.sum(ops.one_hot(tier, self.num_tiers, dtype="float32"), axis=1)
+
+    def compute_output_spec(self, target, history, mask=None):
+        return keras.KerasTensor((target.shape[0], self.num_tiers), dtype=self.compute_dtype)
+
+    def compute_output_shape(self, target_shape, history_shape, mask_shape=None):
+        return (target_shape[0], self.num_tiers)
+
+    def compute_mask(self, *args, **kwargs):
+        return None  # The masked axis is gone.
+
+    def get_config(self):
+        return {**super().get_config(), "num_tiers": self.num_tiers}

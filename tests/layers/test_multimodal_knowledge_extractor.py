@@ -1,0 +1,69 @@
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from ctr_keras.layers import MultimodalKnowledgeExtractor, TargetAttention
+from tests.conformance import run_layer_conformance
+
+RNG = np.random.default_rng(0)
+TARGET = RNG.normal(size=(6, 5)).astype("float32")
+HISTORY = RNG.normal(size=(6, 4, 5)).astype("float32")
+MASK = np.arange(4) < np.array([[4], [0], [1], [3], [2], [4]])
+SMALL = {"units": [7, 3], "attention_units": [4]}
+
+
+@pytest.mark.parametrize("kwargs", [{"stop_gradient": False}, {"projection": 3}])
+def test_conformance(kwargs):
+    width = kwargs.get("projection", 5)
+    run_layer_conformance(
+        MultimodalKnowledgeExtractor,
+        {**SMALL, **kwargs},
+        (TARGET, HISTORY),
+        ((6, 1), (6, width + 10)),
+        keyword_inputs={"mask": MASK},
+        masked={"history": "mask"},
+    )
+
+
+def test_equals_the_formula():
+    layer = MultimodalKnowledgeExtractor(**SMALL, projection=3)
+    layer(TARGET, HISTORY, MASK)
+    layer.set_weights([RNG.normal(size=w.shape) ** 2 for w in layer.get_weights()])
+    kernel = ops.convert_to_numpy(layer.project.kernel)
+    target, history = TARGET @ kernel, HISTORY @ kernel
+    attention = TargetAttention([4])
+    attention(target, history, MASK)
+    attention.set_weights(layer.attention.get_weights())
+    interest = np.asarray(attention(target, history, MASK))
+    parts, x = [interest], np.concatenate([interest, target], axis=1)
+    for hidden in layer.hidden:
+        w, b = hidden.get_weights()
+        x = np.maximum(x @ w + b, 0)
+        parts.append(x)
+    w, b = layer.score.get_weights()
+    logit, knowledge = layer(TARGET, HISTORY, MASK)
+    np.testing.assert_allclose(logit, x @ w + b, rtol=1e-4)
+    np.testing.assert_allclose(knowledge, np.concatenate(parts, axis=1), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("stop", [True, False])
+def test_a_rankers_loss_stays_out(stop):
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("by TensorFlow's tape")
+    import tensorflow as tf
+
+    layer = MultimodalKnowledgeExtractor(**SMALL, stop_gradient=stop)
+    with tf.GradientTape(persistent=True) as tape:
+        logit, knowledge = layer(TARGET, HISTORY, MASK)
+        own, others = tf.reduce_sum(logit), tf.reduce_sum(knowledge)
+    weights = layer.attention.trainable_variables
+    assert all(g is not None for g in tape.gradient(own, weights))
+    assert all((g is None) == stop for g in tape.gradient(others, weights[:1]))
+
+
+def test_bad_arguments():
+    with pytest.raises(ValueError, match="`projection=0`"):
+        MultimodalKnowledgeExtractor(projection=0)
+    with pytest.raises(ValueError, match=r"`history.shape=\(6, 4, 2\)`"):
+        MultimodalKnowledgeExtractor(**SMALL)(TARGET, HISTORY[..., :2])
