@@ -11,6 +11,7 @@ from ctr_keras.metrics.logloss import LogLoss, log_loss
 from ctr_keras.metrics.relative_improvement import relative_improvement
 from ctr_keras.metrics.roc_auc import AUC, auc
 from ctr_keras.metrics.scenario_auc import ScenarioAUC, ScenarioAUCResult, scenario_auc
+from ctr_keras.metrics.top_n_accuracy import top_n_accuracy
 
 __all__ = [
     "AUC",
@@ -28,4 +29,5 @@ __all__ = [
     "log_loss",
     "relative_improvement",
     "scenario_auc",
+    "top_n_accuracy",
 ]

@@ -9,7 +9,7 @@ import pytest
 from ctr_keras import metrics
 
 MODULES = ["roc_auc", "logloss", "group_auc", "calibration", "scenario_auc",
-           "relative_improvement"]  # fmt: skip
+           "relative_improvement", "top_n_accuracy"]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", MODULES)
