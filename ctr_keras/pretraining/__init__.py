@@ -1,7 +1,9 @@
-"""Encoders of item content, and the vectors they make."""
+"""Encoders of item content, their training, and the vectors they make."""
 
+from ctr_keras.pretraining.contrastive_model import ContrastiveModel
+from ctr_keras.pretraining.memory_bank import MemoryBank
 from ctr_keras.pretraining.text_encoder import TextEncoder
 from ctr_keras.pretraining.text_encoding import encode_texts
 from ctr_keras.pretraining.text_weights import encoder_width
 
-__all__ = ["TextEncoder", "encode_texts", "encoder_width"]
+__all__ = ["ContrastiveModel", "MemoryBank", "TextEncoder", "encode_texts", "encoder_width"]
