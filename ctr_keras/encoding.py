@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from ctr_keras.examples import vector_shape
 from ctr_keras.schema import (
     OUT_OF_VOCABULARY_ID,
     PADDING_ID,
@@ -60,7 +61,7 @@ class FeatureEncoder(tf.Module):
         if feature.kind == "number":
             return tf.cast(values, tf.int64 if feature.role == "time" else tf.float32)
         if feature.kind == "vector":
-            return tf.ensure_shape(tf.cast(values, tf.float32), (None, feature.width))
+            return tf.ensure_shape(tf.cast(values, tf.float32), (None, *vector_shape(feature)))
         if feature.kind == "text":
             if self._schema.vocabulary(feature.name) is None:
                 return values
@@ -75,7 +76,7 @@ class FeatureEncoder(tf.Module):
             values = values.with_flat_values(self._to_ids(feature, values.flat_values))
         else:
             values = self._to_ids(feature, values)
-        return self._fit_length(feature, values)
+        return self.fit_length(feature, values)
 
     def _to_ids(self, feature: Feature, values: tf.Tensor) -> tf.Tensor:
         owner = feature.shares or feature.name
@@ -92,7 +93,8 @@ class FeatureEncoder(tf.Module):
             ids = values
         return tf.cast(ids, tf.int32 if vocabulary.size < 2**31 else tf.int64)
 
-    def _fit_length(self, feature: Feature, values):
+    def fit_length(self, feature: Feature, values):
+        """Values `(batch, any)` at the feature's length, padded with 0; single ones as they are."""
         if feature.length is None:
             return values
         if not isinstance(values, tf.RaggedTensor):

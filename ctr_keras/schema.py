@@ -155,10 +155,12 @@ class Feature:
         length: For sequences: how many values a row keeps. A longer history keeps its newest
             values, any other sequence its first.
         shares: Name of the feature whose vocabulary and embedding this one uses, as
-            `history_item_id` shares those of `item_id`.
+            `history_item_id` shares those of `item_id`. Of vectors, the projection is shared.
         width: For vectors: the number of floats. For encoded texts: that of the encoder.
         dtype: Raw type of an id: `"int64"` (default) or `"string"`. Others follow from the kind.
         as_string: Whether a text enters models as it is, for those that encode it themselves.
+        of: For vectors: the feature with the ids of the items that they describe. They lie in a
+            table (`ck.data.VectorTable`), not in the rows, and are looked up as rows are read.
 
     Example:
 
@@ -175,6 +177,7 @@ class Feature:
     width: int | None = None
     dtype: str = ""
     as_string: bool = False
+    of: str | None = None
 
     def __post_init__(self):
         if not isinstance(self.name, str) or not _NAME.match(self.name):
@@ -193,6 +196,10 @@ class Feature:
             self._fail("`length` must be a positive integer", "length")
         if self.role == "history" and self.length is None:
             self._fail("a history needs a `length`", "length")
+        if self.of is not None and self.kind != "vector":
+            self._fail("only vectors are `of` another feature", "of")
+        if self.kind == "vector" and self.length is not None and self.of is None:
+            self._fail("several vectors a row must be `of` a feature with as many ids", "length")
         has_width = isinstance(self.width, int) and self.width > 0
         if self.kind == "vector" and not has_width:
             self._fail("a vector needs a positive `width`", "width")
@@ -219,8 +226,10 @@ class Feature:
 
     def _check_vocabulary(self):
         if self.kind not in ("id", "text"):
-            if self.vocabulary is not None or self.shares is not None:
+            if self.vocabulary is not None:
                 self._fail("only ids and texts have a vocabulary", "vocabulary")
+            if self.shares is not None and self.kind != "vector":
+                self._fail("only ids, texts and vectors share", "shares")
             return
         if self.vocabulary is not None and self.shares is not None:
             self._fail("`vocabulary` or `shares` is given, not both", "shares")
@@ -255,7 +264,7 @@ class Feature:
     @property
     def is_sequence(self) -> bool:
         """Whether a raw row holds a list of values (a text is one string)."""
-        return self.length is not None and self.kind != "text"
+        return self.length is not None and self.kind not in ("text", "vector")
 
     @property
     def is_input(self) -> bool:
@@ -283,7 +292,7 @@ class Feature:
 
     def to_dict(self) -> dict[str, Any]:
         config: dict[str, Any] = {"name": self.name, "role": self.role, "kind": self.kind}
-        for key in ("dtype", "length", "shares", "width"):
+        for key in ("dtype", "length", "shares", "width", "of"):
             value = getattr(self, key)
             if value is not None and not (key == "dtype" and self.kind != "id"):
                 config[key] = value
@@ -339,11 +348,19 @@ class Schema:
                 raise ValueError(f"A schema has one {role} at most. Received: `names={found}`")
         for feature in self.features:
             self._check_shared(feature)
+            self._check_described(feature)
 
     def _check_shared(self, feature: Feature):
         if feature.shares is None:
             return
         target = {f.name: f for f in self.features}.get(feature.shares)
+        if feature.kind == "vector":
+            if target is None or (target.kind, target.width) != ("vector", feature.width):
+                raise ValueError(
+                    f"Feature {feature.name!r} must share another vector of width {feature.width}. "
+                    f"Received: `shares={feature.shares!r}`"
+                )
+            return
         if target is None or target.vocabulary is None:
             raise ValueError(
                 f"Feature {feature.name!r} must share a feature that has a vocabulary of its own. "
@@ -353,6 +370,16 @@ class Schema:
             raise ValueError(
                 f"Feature {feature.name!r} shares {target.name!r}, so both need the same kind and "
                 f"dtype. Received: `kind={feature.kind!r}, dtype={feature.dtype!r}`"
+            )
+
+    def _check_described(self, feature: Feature):
+        if feature.of is None:
+            return
+        target = {f.name: f for f in self.features}.get(feature.of)
+        if target is None or target.kind != "id" or target.length != feature.length:
+            raise ValueError(
+                f"Feature {feature.name!r} must be of an id feature with `length={feature.length}`."
+                f" Received: `of={feature.of!r}`"
             )
 
     def __iter__(self) -> Iterator[Feature]:
@@ -412,6 +439,41 @@ class Schema:
         return Schema(
             tuple(dataclasses.replace(f, **plain) if f.name in chosen else f for f in self)
         )
+
+    def with_item_vectors(self, width: int) -> "Schema":
+        """The same features, and the vectors of the target item and of past items.
+
+        They are called after the ids that they are of, `item_id_vector` and
+        `history_item_id_vector`, are looked up as rows are read, and enter models like other
+        features: beside the id, with which they make an item of the history.
+
+        Args:
+            width: Of the vectors.
+
+        Raises:
+            ValueError: no feature tells items apart.
+        """
+        key = self.key("item")
+        if key is None:
+            raise ValueError(f"The schema needs an id of items. Received: `features={self.names}`")
+        item = f"{key}_vector"
+        past = [f for f in self.by_role("history") if f.shares == key]
+        vectors = [
+            Feature(item, "item", kind="vector", width=width, of=key),
+            *(
+                Feature(
+                    f"{f.name}_vector",
+                    "history",
+                    kind="vector",
+                    width=width,
+                    length=f.length,
+                    of=f.name,
+                    shares=item,
+                )
+                for f in past
+            ),
+        ]
+        return Schema((*self.features, *vectors))
 
     def with_texts_as_strings(self) -> "Schema":
         """The same features, encoded texts now strings that a model encodes itself."""

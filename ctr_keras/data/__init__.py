@@ -9,14 +9,14 @@ from ctr_keras.data.negatives import down_sample_negatives, recalibrate
 from ctr_keras.data.read import read
 from ctr_keras.data.split import time_split
 from ctr_keras.data.tasks import read_tasks
-from ctr_keras.data.text_vectors import TextVectors
+from ctr_keras.data.vector_table import VectorTable
 from ctr_keras.data.write import write
 
 __all__ = [
     "Description",
     "Manifest",
     "Ragged",
-    "TextVectors",
+    "VectorTable",
     "cold_slices",
     "describe",
     "down_sample_negatives",

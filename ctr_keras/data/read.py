@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 
 from ctr_keras.data import layouts
+from ctr_keras.data.lookups import Lookups
 from ctr_keras.data.manifest import Manifest, Shard
 from ctr_keras.data.negatives import check_seed, is_kept, row_key
-from ctr_keras.data.text_vectors import FOLDER, TextVectors
 from ctr_keras.encoding import FeatureEncoder
 from ctr_keras.negative_ratio import check_negative_ratio
-from ctr_keras.schema import Schema
+from ctr_keras.schema import Feature, Schema
 
 _CHUNK_ROWS = 4096
 _OPEN_SHARDS = 8
@@ -34,6 +34,7 @@ def read(
     negative_ratio: float = 1.0,
     negative_key: Sequence[str] | None = None,
     text_vectors: str | os.PathLike | None = None,
+    item_vectors: str | os.PathLike | None = None,
 ) -> tf.data.Dataset:
     """A `tf.data.Dataset` of `(features, label)` batches.
 
@@ -66,6 +67,8 @@ def read(
             `ck.data.down_sample_negatives`.
         text_vectors: Where the vectors of encoded texts lie, as `ctr-keras encode` writes them; by
             default in the folder `text_vectors` beside `path`. They are looked up batch by batch.
+        item_vectors: The same for the vectors of items (`Schema.with_item_vectors`), by default
+            in `item_vectors`. An item without one has zeros.
 
     Returns:
         A data set of `(features, label)`. `features` maps each input's name to a tensor:
@@ -95,8 +98,8 @@ def read(
         check_seed(seed)
         key = row_key(manifest.schema, negative_key)
         sampled = _Sampling.of(manifest, schema, key, negative_ratio, seed)
-    texts = _Texts.of(folder, schema, text_vectors)
-    chunks = _chunk_reader(folder, manifest, part, _encoder(manifest, schema, sampled, texts))
+    lookups = Lookups.of(folder, schema, text_vectors, item_vectors)
+    chunks = _chunk_reader(folder, manifest, part, _encoder(manifest, schema, sampled, lookups))
     window = max(shuffle_rows // batch_size, 1) * batch_size
 
     def one_epoch(number: tf.Tensor) -> tf.data.Dataset:
@@ -113,8 +116,8 @@ def read(
         rows = sum(shard.rows for shard in part.shards)
         batches = rows // batch_size if drop_remainder else -(-rows // batch_size)
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(batches))
-    if texts.names:
-        dataset = dataset.map(texts.joined, num_parallel_calls=2, deterministic=True)
+    if lookups.features:
+        dataset = dataset.map(lookups.joined, num_parallel_calls=2, deterministic=True)
     dataset = dataset.prefetch(tf.data.AUTOTUNE)
     dataset.negative_ratio = manifest.negative_ratio * negative_ratio
     return dataset
@@ -185,52 +188,22 @@ class _Sampling:
         return {name: tf.gather(column, rows) for name, column in columns.items()}
 
 
-@dataclasses.dataclass(frozen=True)
-class _Texts:
-    """The encoded texts: row numbers while rows are shuffled, vectors in the batch."""
-
-    names: tuple[str, ...]
-    table: TextVectors | None = None
-
-    @classmethod
-    def of(cls, folder: pathlib.Path, schema: Schema, path: str | os.PathLike | None) -> "_Texts":
-        encoded = [feature for feature in schema.inputs if feature.is_encoded_text]
-        if not encoded:
-            return cls(())
-        table = TextVectors.open(folder.resolve().parent / FOLDER if path is None else path)
-        for feature in encoded:
-            if feature.width != table.width:
-                raise ValueError(
-                    f"The vectors in {table.folder} are {table.width} wide. Received: the feature "
-                    f"{feature.name!r} with `width={feature.width}`"
-                )
-        return cls(tuple(feature.name for feature in encoded), table)
-
-    def numbered(self, columns: dict) -> dict:
-        """The columns with the row of each text."""
-        rows = {name: self.table.rows_of(columns[name]) for name in self.names if self.table}
-        return {**columns, **rows}
-
-    def joined(self, columns: dict, label: tf.Tensor) -> tuple[dict, tf.Tensor]:
-        """A batch with the vector of each text."""
-        vectors = {name: self.table.take(columns[name]) for name in self.names if self.table}
-        return {**columns, **vectors}, label
-
-
-def _encoder(manifest: Manifest, schema: Schema, sampled: _Sampling | None, texts: _Texts):
+def _encoder(manifest: Manifest, schema: Schema, sampled: _Sampling | None, lookups: Lookups):
     """A function from a block record, or a batch of row records, to `(features, label)`."""
     decode = layouts.decode_block if manifest.layout == "block" else layouts.decode_rows
-    names = [f.name for f in schema if f.is_input or f.role in ("group", "label")]
+    names = [f.name for f in schema if _is_stored(f) and f.name not in lookups.tables]
     label = schema.label.name
     encode = FeatureEncoder(schema)
-    wanted = names if sampled is None else list(dict.fromkeys([*names, *sampled.key]))
+    key = () if sampled is None else sampled.key
+    wanted = list(dict.fromkeys([*names, *lookups.sources, *key]))
 
     def to_batch(records: tf.Tensor):
         columns = decode(manifest.schema, wanted, records)
         if sampled is not None:
             columns = sampled(columns)
-        columns = texts.numbered(encode({name: columns[name] for name in names}))
-        return columns, columns.pop(label)
+        encoded = encode({name: columns[name] for name in names})
+        encoded |= lookups.numbered(columns, encode)
+        return encoded, encoded.pop(label)
 
     return to_batch
 
@@ -266,7 +239,7 @@ def _schema_beside(folder: pathlib.Path) -> Schema:
 def _check_compatible(folder: pathlib.Path, stored: Schema, schema: Schema) -> None:
     """Refuse a schema that would read other columns than were written."""
     for feature in schema:
-        if not (feature.is_input or feature.role in ("group", "label")):
+        if not _is_stored(feature):
             continue
         if feature.name not in stored:
             raise ValueError(
@@ -284,6 +257,11 @@ def _check_compatible(folder: pathlib.Path, stored: Schema, schema: Schema) -> N
                     f"{getattr(there, what)!r}"
                 )
         _check_same_ids(folder, feature.name, stored, schema)
+
+
+def _is_stored(feature: Feature) -> bool:
+    """Whether a feature that is wanted is a column of the rows."""
+    return (feature.is_input and feature.of is None) or feature.role in ("group", "label")
 
 
 def _check_same_ids(folder: pathlib.Path, name: str, stored: Schema, schema: Schema) -> None:

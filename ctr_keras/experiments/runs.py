@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ctr_keras import data, files
-from ctr_keras.data.text_vectors import FOLDER as TEXT_VECTORS
+from ctr_keras.data.vector_table import TEXT_VECTORS
 from ctr_keras.experiments.relevance import relevance
 from ctr_keras.schema import Schema
 
@@ -67,7 +67,7 @@ class Run:
         config["code"] = _code_digest()
         config["schema"] = Schema.load(folder).fingerprint
         if self.texts:
-            config["encoder"] = data.TextVectors.open(f"{folder}/{TEXT_VECTORS}").encoder
+            config["encoder"] = data.VectorTable.open(f"{folder}/{TEXT_VECTORS}").encoder
         text = json.dumps(config, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -28,7 +28,7 @@ class Fields:
 
     def mask(self, name: str) -> KerasTensor:
         """Where a sequence holds values: bool `(batch, length)`."""
-        return ops.not_equal(self.ids[name], 0)
+        return ops.not_equal(self.ids[self.schema[name].of or name], 0)
 
     def pooled(self, name: str) -> KerasTensor:
         """A feature as one vector `(batch, dim)`: sequences by the mean of their values."""
@@ -155,10 +155,16 @@ def embed(
         vectors = embedding_layer(schema, width, name, l2)(ids)
     scalars = {key: value for key, value in vectors.items() if len(value.shape) == 2}
     sequences = {key: value for key, value in vectors.items() if len(value.shape) == 3}
+    projections: dict[str, keras.layers.Dense] = {}
     for feature in schema.inputs:
         if not feature.is_embedded:
-            project = keras.layers.Dense(width, use_bias=False, name=f"{name}_{feature.name}")
-            scalars[feature.name] = project(inputs[feature.name])
+            owner = feature.shares or feature.name
+            if owner not in projections:
+                projections[owner] = keras.layers.Dense(
+                    width, use_bias=False, name=f"{name}_{owner}"
+                )
+            fields = scalars if feature.length is None else sequences
+            fields[feature.name] = projections[owner](inputs[feature.name])
     return Fields(schema, ids, scalars, sequences)
 
 
@@ -202,8 +208,10 @@ def _input(schema: Schema, feature: Feature) -> KerasTensor:
     if feature.kind == "number":
         return keras.Input((), dtype="float32", name=feature.name)
     if feature.width is not None:
-        return keras.Input((feature.width,), dtype="float32", name=feature.name)
+        shape = (feature.width,) if feature.length is None else (feature.length, feature.width)
+        return keras.Input(shape, dtype="float32", name=feature.name)
     vocabulary = schema.vocabulary(feature.name)
     dtype = "int32" if vocabulary is not None and vocabulary.size < 2**31 else "int64"
-    shape = () if feature.length is None else (feature.length,)
-    return keras.Input(shape, dtype=dtype, name=feature.name)
+    return keras.Input(
+        () if feature.length is None else (feature.length,), dtype=dtype, name=feature.name
+    )

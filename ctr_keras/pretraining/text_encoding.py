@@ -11,7 +11,7 @@ from rich.progress import track
 from ctr_keras.data.describe import raw_columns
 from ctr_keras.data.manifest import Manifest
 from ctr_keras.data.split import SPLITS
-from ctr_keras.data.text_vectors import FOLDER, TextVectors
+from ctr_keras.data.vector_table import TEXT_VECTORS, VectorTable
 from ctr_keras.pretraining.text_encoder import TextEncoder, batches_by_length, identity
 from ctr_keras.pretraining.text_weights import MINILM
 from ctr_keras.schema import Schema
@@ -28,7 +28,7 @@ def encode_texts(
     max_tokens: int = 64,
     batch_size: int = 128,
     progress: bool = True,
-) -> TextVectors:
+) -> VectorTable:
     """Encode the distinct texts of prepared data, of all splits, that have no vector yet.
 
     Called again after an interruption, or on more data, it goes on with what is missing.
@@ -55,7 +55,7 @@ def encode_texts(
     schema.with_encoded_texts(features, 1)  # Refuses what is no text.
     model = TextEncoder.from_preset(encoder, max_tokens)
     made_by = {**identity(encoder), "max_tokens": str(max_tokens)}
-    table = TextVectors.create(folder / FOLDER if out is None else out, made_by, model.width)
+    table = VectorTable.create(folder / TEXT_VECTORS if out is None else out, made_by, model.width)
     texts = _missing_texts(folder, features, table)
     batches = list(batches_by_length(texts, batch_size))
     waiting: list[tuple[list[str], np.ndarray]] = []
@@ -70,7 +70,7 @@ def encode_texts(
     return table
 
 
-def _missing_texts(folder: pathlib.Path, features: Sequence[str], table: TextVectors) -> list[str]:
+def _missing_texts(folder: pathlib.Path, features: Sequence[str], table: VectorTable) -> list[str]:
     """The distinct texts that the table lacks."""
     found: set[bytes] = set()
     for split in SPLITS:

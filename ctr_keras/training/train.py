@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from ctr_keras import data, pretraining
-from ctr_keras.data.text_vectors import FOLDER as TEXT_VECTORS
+from ctr_keras.data.vector_table import TEXT_VECTORS
 from ctr_keras.models import CTRModel
 from ctr_keras.negative_ratio import check_negative_ratio
 from ctr_keras.optimizers import LazyAdam
@@ -138,7 +138,7 @@ def _schema(config: TrainingConfig) -> Schema:
     encoder = config.options.get("encoder")
     if encoder is not None:  # The model encodes by itself.
         return schema.with_encoded_texts(config.texts, pretraining.encoder_width(encoder))
-    table = data.TextVectors.open(pathlib.Path(config.data) / TEXT_VECTORS)
+    table = data.VectorTable.open(pathlib.Path(config.data) / TEXT_VECTORS)
     return schema.with_encoded_texts(config.texts, table.width)
 
 

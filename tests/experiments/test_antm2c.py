@@ -45,7 +45,7 @@ def tiny_data(tmp_path_factory):
         ctr_data.write(folder / name, schema, rows)
     titles = [f"item {n}" for n in range(1, 20)]
     vectors = np.eye(19, dtype=np.float32)
-    table = ctr_data.TextVectors.create(folder / "text_vectors", {"encoder": "by hand"}, 19)
+    table = ctr_data.VectorTable.create(folder / "text_vectors", {"encoder": "by hand"}, 19)
     table.extended(titles, vectors)
     return folder
 

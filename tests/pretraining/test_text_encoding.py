@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 import ctr_keras as ck
-from ctr_keras.data import TextVectors
+from ctr_keras.data import VectorTable
 from tests.pretraining import tiny_bert
 
 
@@ -75,7 +75,7 @@ def test_an_interrupted_job_goes_on(prepared, bert, monkeypatch):
     monkeypatch.setattr(ck.pretraining.TextEncoder, "encode", cut)
     with pytest.raises(KeyboardInterrupt):
         encode(prepared, bert, batch_size=1)
-    assert len(TextVectors.open(prepared / "text_vectors")) == 3  # The empty one, and two.
+    assert len(VectorTable.open(prepared / "text_vectors")) == 3  # The empty one, and two.
     table = encode(prepared, bert, batch_size=1)
     assert len(table) == 7 and len(calls) == 3 + 4
 

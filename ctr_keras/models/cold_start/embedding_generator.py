@@ -49,7 +49,12 @@ def side_vectors(base: CTRModel, side: list[Feature]) -> KerasTensor:
     vectors = base.get_layer(_TABLE)(ids) if ids else {}
     for feature in side:
         if feature.name not in ids:
-            vectors[feature.name] = base.get_layer(f"{_TABLE}_{feature.name}").output
+            project = base.get_layer(f"{_TABLE}_{feature.name}")
+            # One that histories share has several outputs; a number has been scaled before.
+            is_vector = feature.width is not None
+            vectors[feature.name] = (
+                project(base.input[feature.name]) if is_vector else project.output
+            )
     scalars = {name: v for name, v in vectors.items() if len(v.shape) == 2}
     sequences = {name: v for name, v in vectors.items() if len(v.shape) == 3}
     fields = Fields(base.schema, ids, scalars, sequences)

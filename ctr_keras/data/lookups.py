@@ -1,0 +1,76 @@
+"""Vectors that are no part of the rows, looked up as rows are read."""
+
+import dataclasses
+import os
+import pathlib
+
+import tensorflow as tf
+
+from ctr_keras.data.vector_table import ITEM_VECTORS, TEXT_VECTORS, VectorTable
+from ctr_keras.encoding import FeatureEncoder
+from ctr_keras.schema import Feature, Schema
+
+
+@dataclasses.dataclass(frozen=True)
+class Lookups:
+    """The encoded texts and the vectors of items that a schema asks for.
+
+    While rows are shuffled they are numbers of table rows; a batch gets the vectors.
+
+    Attributes:
+        features: Those that are looked up.
+        tables: The table of each, by name.
+    """
+
+    features: tuple[Feature, ...]
+    tables: dict[str, VectorTable]
+
+    @classmethod
+    def of(
+        cls,
+        folder: pathlib.Path,
+        schema: Schema,
+        text_vectors: str | os.PathLike | None,
+        item_vectors: str | os.PathLike | None,
+    ) -> "Lookups":
+        """Of a split's folder; the tables lie beside it unless their paths are given."""
+        paths = {TEXT_VECTORS: text_vectors, ITEM_VECTORS: item_vectors}
+        opened: dict[str, VectorTable] = {}
+        tables = {}
+        features = tuple(f for f in schema.inputs if f.is_encoded_text or f.of is not None)
+        for feature in features:
+            kind = TEXT_VECTORS if feature.is_encoded_text else ITEM_VECTORS
+            if kind not in opened:
+                path = paths[kind]
+                opened[kind] = VectorTable.open(
+                    folder.resolve().parent / kind if path is None else path
+                )
+            tables[feature.name] = table = opened[kind]
+            if feature.width != table.width:
+                raise ValueError(
+                    f"The vectors in {table.folder} are {table.width} wide. Received: the feature "
+                    f"{feature.name!r} with `width={feature.width}`"
+                )
+        return cls(features, tables)
+
+    @property
+    def sources(self) -> list[str]:
+        """The stored columns that tell what to look up."""
+        return [feature.of or feature.name for feature in self.features]
+
+    def numbered(self, raw: dict, encode: FeatureEncoder) -> dict:
+        """The table row of each value: `(rows,)`, or `(rows, length)` padded with 0."""
+        return {feature.name: self._rows(feature, raw, encode) for feature in self.features}
+
+    def _rows(self, feature: Feature, raw: dict, encode: FeatureEncoder) -> tf.Tensor:
+        table, values = self.tables[feature.name], raw[feature.of or feature.name]
+        required = feature.is_encoded_text
+        if not isinstance(values, tf.RaggedTensor):
+            return table.rows_of(values, required=required)
+        rows = table.rows_of(values.flat_values, required=required)
+        return encode.fit_length(feature, values.with_flat_values(rows))
+
+    def joined(self, columns: dict, label: tf.Tensor) -> tuple[dict, tf.Tensor]:
+        """A batch with vectors in the place of numbers."""
+        vectors = {name: table.take(columns[name]) for name, table in self.tables.items()}
+        return {**columns, **vectors}, label

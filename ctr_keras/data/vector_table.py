@@ -1,0 +1,205 @@
+"""Vectors of texts or items on disk: made once, looked up whenever rows are read."""
+
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from ctr_keras import files
+from ctr_keras.encoding import group_key
+
+TEXT_VECTORS = "text_vectors"
+ITEM_VECTORS = "item_vectors"
+_MANIFEST_FILE = "manifest.json"
+_VECTORS_FILE = "vectors.f32"
+_KEYS_FILE = "keys.i64"
+_NOT_THERE = "A text has no vector; run `ctr-keras encode` on the data again. Received: "
+_UNIT_TOLERANCE = 1e-2
+
+
+@dataclasses.dataclass(frozen=True)
+class VectorTable:
+    """A growing table from text, or from the id of an item, to a unit vector.
+
+    Two files of one row a key, which only ever get longer: integers that name the keys (an integer
+    id itself, or the 63-bit fingerprint of a string) and their vectors. A row counts once it is
+    whole in both, so a kill loses the last batch at most. The vectors are mapped into memory, not
+    read.
+
+    Attributes:
+        folder: Where they lie.
+        encoder: What made them: a name, and a digest of its weights.
+        width: Of each vector.
+        keys: Integers, ascending: int64 `(keys,)`.
+        rows: The row of each of them: int64 `(keys,)`.
+        vectors: float32 `(keys, width)`, mapped. Row 0 is zeros: that of the empty text, and of
+            what has no vector.
+    """
+
+    folder: pathlib.Path
+    encoder: dict[str, str]
+    width: int
+    keys: np.ndarray
+    rows: np.ndarray
+    vectors: np.ndarray
+
+    @classmethod
+    def create(
+        cls, folder: str | os.PathLike, encoder: dict[str, str], width: int
+    ) -> "VectorTable":
+        """Open the table in a folder, or make an empty one.
+
+        Raises:
+            ValueError: a table of another encoder lies there.
+        """
+        folder = pathlib.Path(folder)
+        if (folder / _MANIFEST_FILE).exists():
+            found = cls.open(folder)
+            if (found.encoder, found.width) != (encoder, width):
+                raise ValueError(
+                    f"{folder} holds vectors of another encoder, {found.encoder}: remove it, or "
+                    f"choose another folder. Received: `encoder={encoder}`"
+                )
+            return found
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in (_KEYS_FILE, _VECTORS_FILE):
+            (folder / name).write_bytes(b"")
+        content = {"encoder": encoder, "width": width}
+        files.write_atomic(folder / _MANIFEST_FILE, json.dumps(content, indent=1).encode())
+        return cls.open(folder)._appended(_key_of([""]), np.zeros((1, width), np.float32))
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike) -> "VectorTable":
+        """Open a table.
+
+        Raises:
+            ValueError: there is none, or its files are damaged.
+        """
+        folder = pathlib.Path(folder)
+        try:
+            content = json.loads((folder / _MANIFEST_FILE).read_text())
+            encoder, width = content["encoder"], content["width"]
+            keys = np.fromfile(folder / _KEYS_FILE, np.int64)
+            size = (folder / _VECTORS_FILE).stat().st_size
+        except FileNotFoundError:
+            raise ValueError(
+                "No vectors are there; `ctr-keras encode` makes those of texts. "
+                f"Received: `path={str(folder)!r}`"
+            ) from None
+        except (json.JSONDecodeError, KeyError) as error:
+            raise ValueError(f"{folder / _MANIFEST_FILE} is damaged: {error!r}") from error
+        count = min(len(keys), size // (4 * width))
+        vectors = np.zeros((0, width), np.float32)
+        if count:
+            vectors = np.memmap(folder / _VECTORS_FILE, np.float32, "r", shape=(count, width))
+        order = np.argsort(keys[:count], kind="stable")
+        found = cls(folder, encoder, width, keys[order], order, vectors)
+        twice = np.flatnonzero(np.diff(found.keys) == 0)
+        if len(twice):
+            raise ValueError(
+                f"{folder / _KEYS_FILE} is damaged: rows {order[twice[0]]} and "
+                f"{order[twice[0] + 1]} are of one key"
+            )
+        return found
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def lacks(self, keys: Sequence | np.ndarray) -> np.ndarray:
+        """Which keys (distinct) have no vector: bool `(keys,)`."""
+        numbers = _key_of(keys)
+        place = np.minimum(np.searchsorted(self.keys, numbers), len(self.keys) - 1)
+        return self.keys[place] != numbers
+
+    def extended(
+        self, keys: Sequence | np.ndarray, vectors: np.ndarray, *, normalize: bool = False
+    ) -> "VectorTable":
+        """The table with more keys, which it must lack.
+
+        Args:
+            keys: Distinct texts, or ids: strings or integers.
+            vectors: Finite `(keys, width)`, of length one or zeros.
+            normalize: Whether to bring them to length one; otherwise others are refused.
+
+        Raises:
+            ValueError: shapes do not fit, a key is there already, or a vector is not usable (its
+                row is named).
+        """
+        vectors = np.asarray(vectors, np.float32)
+        if vectors.shape != (len(keys), self.width):
+            raise ValueError(
+                f"`vectors` must have shape {(len(keys), self.width)}. "
+                f"Received: `vectors.shape={vectors.shape}`"
+            )
+        self._refuse(~np.isfinite(vectors).all(axis=1), "must be finite", keys)
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        if normalize:
+            vectors = np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0)
+        else:
+            is_unit = (np.abs(norms[:, 0] - 1) < _UNIT_TOLERANCE) | (norms[:, 0] == 0)
+            self._refuse(~is_unit, "must have length one; see `normalize`", keys)
+        self._refuse(~self.lacks(keys), "must be of a key that is not there yet", keys)
+        return self._appended(_key_of(keys), vectors)
+
+    def _refuse(self, bad: np.ndarray, expected: str, keys: Sequence | np.ndarray) -> None:
+        if bad.any():
+            row = int(np.argmax(bad))
+            raise ValueError(
+                f"A vector {expected}. Received: row {row} of `vectors`, that of {keys[row]!r}"
+            )
+
+    def _appended(self, keys: np.ndarray, vectors: np.ndarray) -> "VectorTable":
+        # What a kill left behind the last whole row is cut off.
+        for name, row, content in (
+            (_VECTORS_FILE, 4 * self.width, vectors.astype("<f4")),
+            (_KEYS_FILE, 8, keys.astype("<i8")),
+        ):
+            with open(self.folder / name, "r+b") as file:
+                file.truncate(len(self) * row)
+                file.seek(0, os.SEEK_END)
+                file.write(np.ascontiguousarray(content).tobytes())
+                file.flush()
+                os.fsync(file.fileno())
+        return VectorTable.open(self.folder)
+
+    def rows_of(self, keys: tf.Tensor, *, required: bool = True) -> tf.Tensor:
+        """The row of each key, in a graph: int64 `(batch,)`.
+
+        Args:
+            keys: Strings or integers `(batch,)`.
+            required: Whether one that is not there is an error; otherwise its row is 0.
+        """
+        numbers = group_key(keys)
+        place = tf.minimum(tf.searchsorted(self.keys, numbers), len(self.keys) - 1)
+        is_there = tf.equal(tf.gather(self.keys, place), numbers)
+        rows = tf.gather(self.rows, place)
+        if not required:
+            return tf.where(is_there, rows, tf.zeros_like(rows))
+        missing = tf.boolean_mask(keys, ~is_there)[:1]
+        check = tf.debugging.Assert(tf.reduce_all(is_there), [_NOT_THERE, missing])
+        with tf.control_dependencies([check]):
+            return tf.identity(rows)
+
+    def take(self, rows: tf.Tensor) -> tf.Tensor:
+        """Vectors of rows of any shape, in a graph: float32 `(..., width)`."""
+        found = tf.numpy_function(lambda r: self.vectors[r], [rows], tf.float32, stateful=False)
+        return tf.ensure_shape(found, (*rows.shape, self.width))
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"folder": str(self.folder), "keys": len(self), "width": self.width, **self.encoder}
+
+    def to_text(self) -> str:
+        return f"{self.folder}: {len(self):,} vectors of {self.width} floats by {self.encoder}"
+
+
+def _key_of(keys: Sequence | np.ndarray) -> np.ndarray:
+    """Integers that name strings or ids, the same on every machine."""
+    values = np.asarray(keys)
+    is_integer = values.dtype.kind in "iu"
+    values = values.astype(np.int64) if is_integer else tf.constant(list(keys), tf.string)
+    return group_key(tf.convert_to_tensor(values)).numpy()
