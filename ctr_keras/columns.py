@@ -155,9 +155,9 @@ def canonical_column(schema: Schema, feature: Feature, values: Any, first_row: i
     where = _Where(feature.name, first_row)
     if not feature.is_sequence:
         flat = _typed(schema, feature, values, where)
-        expected = 2 if feature.kind == "vector" else 1
-        if flat.ndim != expected or (expected == 2 and flat.shape[1] != feature.width):
-            shape = f"(rows, {feature.width})" if expected == 2 else "(rows,)"
+        if flat.ndim < 1 or flat.shape[1:] != feature.shape:
+            sizes = "".join(f" {size}," for size in feature.shape)
+            shape = f"(rows,{sizes}".removesuffix(",") + ")" if sizes else "(rows,)"
             raise ValueError(
                 f"Column {feature.name!r} must have shape {shape}. Received: `shape={flat.shape}`"
             )
@@ -239,12 +239,13 @@ def _typed(schema: Schema, feature: Feature, values: Any, where: _Where) -> np.n
 
 def _stacked(feature: Feature, values: Any, where: _Where) -> np.ndarray:
     """Vectors as one array, also from a column of lists."""
-    if isinstance(values, np.ndarray) and values.ndim == 2:
+    if isinstance(values, np.ndarray) and values.ndim == 1 + len(feature.shape):
         return values
     rows = list(values)
-    good = [np.ndim(row) == 1 and len(row) == feature.width for row in rows]
-    where.check(np.array(good, bool), f"a vector of {feature.width} numbers", rows)
-    return np.stack(rows) if rows else np.zeros((0, feature.width or 0))
+    good = [np.shape(row) == feature.shape for row in rows]
+    expected = " x ".join(map(str, feature.shape))
+    where.check(np.array(good, bool), f"a vector of {expected} numbers", rows)
+    return np.stack(rows) if rows else np.zeros((0, *feature.shape))
 
 
 def _seconds(values: np.ndarray, where: _Where) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 import tensorflow as tf
 
-from ctr_keras.examples import vector_shape
 from ctr_keras.schema import (
     OUT_OF_VOCABULARY_ID,
     PADDING_ID,
@@ -61,7 +60,7 @@ class FeatureEncoder(tf.Module):
         if feature.kind == "number":
             return tf.cast(values, tf.int64 if feature.role == "time" else tf.float32)
         if feature.kind == "vector":
-            return tf.ensure_shape(tf.cast(values, tf.float32), (None, *vector_shape(feature)))
+            return tf.ensure_shape(tf.cast(values, tf.float32), (None, *feature.shape))
         if feature.kind == "text":
             if self._schema.vocabulary(feature.name) is None:
                 return values

@@ -25,14 +25,7 @@ def _spec(feature: Feature):
     dtype = raw_dtype(feature)
     if feature.is_sequence:
         return tf.io.RaggedFeature(dtype, row_splits_dtype=tf.int64)
-    return tf.io.FixedLenFeature(vector_shape(feature), dtype)
-
-
-def vector_shape(feature: Feature) -> tuple:
-    """Shape of a row's value of a feature that is no sequence: `()` but for vectors."""
-    if feature.kind != "vector":
-        return ()
-    return (feature.width,) if feature.length is None else (feature.length, feature.width)
+    return tf.io.FixedLenFeature(feature.shape, dtype)
 
 
 def raw_dtype(feature: Feature) -> tf.DType:

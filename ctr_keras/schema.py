@@ -262,6 +262,13 @@ class Feature:
         )
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one row's value, unless it is a sequence: `()` but for vectors."""
+        if self.kind != "vector":
+            return ()
+        return tuple(size for size in (self.length, self.width) if size is not None)
+
+    @property
     def is_sequence(self) -> bool:
         """Whether a raw row holds a list of values (a text is one string)."""
         return self.length is not None and self.kind not in ("text", "vector")

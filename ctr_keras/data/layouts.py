@@ -64,7 +64,7 @@ def _decode_column(schema: Schema, feature: Feature, parsed: dict):
     if feature.dtype != "string":
         values = tf.io.decode_raw(values, tf.as_dtype(storage_dtype(schema, feature)))
     if feature.kind == "vector":
-        return tf.reshape(values, (-1, feature.width))
+        return tf.reshape(values, (-1, *feature.shape))
     if feature.is_sequence:
         lengths = tf.io.decode_raw(parsed[f"{feature.name}/lengths"], tf.int32)
         return tf.RaggedTensor.from_row_lengths(values, lengths, validate=False)
@@ -80,7 +80,7 @@ def encode_rows(schema: Schema, columns: Columns) -> Iterator[bytes]:
             if isinstance(column, Ragged):
                 values = column.values[column.offsets[row] : column.offsets[row + 1]]
             else:
-                values = np.atleast_1d(column[row])
+                values = np.ravel(column[row])
             target = example.features.feature[feature.name]
             if feature.dtype == "string":
                 target.bytes_list.value.extend(value.encode() for value in values)

@@ -24,11 +24,13 @@ class SimTier(keras.layers.Layer):
 
     The representations `v` are unit vectors, made by an encoder and frozen: nothing can be learned
     through a histogram, and no gradient flows. A vector of zeros stands for an item without a
-    representation: past ones must be masked, and a target of zeros puts all its past items into
-    the tier of similarity 0. A NaN makes all counts of its row NaN, so that it is noticed.
+    representation: it is in the tier of similarity 0 unless it is masked, or left out by
+    `skip_zeros`. A NaN makes all counts of its row NaN, so that it is noticed.
 
     Args:
         num_tiers: Positive integer, the number of tiers of equal width. Defaults to `20`.
+        skip_zeros: Whether to leave out a similarity of exactly 0, as a vector of zeros has it and
+            the product of two floating-point vectors hardly ever. Defaults to `False`.
         **kwargs: Base layer keyword arguments, such as `name` and `dtype`.
 
     Call arguments:
@@ -52,8 +54,9 @@ class SimTier(keras.layers.Layer):
       Representations](https://arxiv.org/abs/2407.19467), section on SimTier
     """
 
-    def __init__(self, num_tiers: int = 20, **kwargs: Any):
+    def __init__(self, num_tiers: int = 20, skip_zeros: bool = False, **kwargs: Any):
         super().__init__(**kwargs)
+        self.skip_zeros = skip_zeros
         self.num_tiers = check_positive_integer("num_tiers", num_tiers)
         self.supports_masking = True
 
@@ -62,6 +65,9 @@ class SimTier(keras.layers.Layer):
 
     def call(self, target: Any, history: Any, mask: Any = None) -> Any:
         scores, mask = similarity(ops.stop_gradient(target), ops.stop_gradient(history), mask)
+        if self.skip_zeros:
+            is_there = ops.not_equal(scores, 0.0)
+            mask = is_there if mask is None else ops.logical_and(mask, is_there)
         is_nan = ops.isnan(scores)
         tier = self._tiers(ops.where(is_nan, 0.0, scores))
         if mask is not None:
@@ -97,4 +103,4 @@ class SimTier(keras.layers.Layer):
         return None  # The masked axis is gone.
 
     def get_config(self):
-        return {**super().get_config(), "num_tiers": self.num_tiers}
+        return {**super().get_config(), "num_tiers": self.num_tiers, "skip_zeros": self.skip_zeros}

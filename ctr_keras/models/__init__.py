@@ -4,7 +4,15 @@ from ctr_keras.models.auxiliary import AT4CTR, CL4CTR, DMR, DeepMCP
 from ctr_keras.models.cold_start import MAML, DropoutNet, MeLU, MetaEmb
 from ctr_keras.models.ctr_model import CTRModel
 from ctr_keras.models.multi_scenario import PLE, MMoE, ScenarioDNN, SharedBottom
-from ctr_keras.models.multimodal import TunedTexts
+from ctr_keras.models.multimodal import (
+    MAKE,
+    KnowledgeExtractor,
+    SimScore,
+    SimTier,
+    SimTierMAKE,
+    TunedTexts,
+    VectorFusion,
+)
 from ctr_keras.models.ranking import DIEN, DIN, DNN, FM, DBPMaN, DeepFM, WideDeep
 
 __all__ = [
@@ -20,6 +28,8 @@ __all__ = [
     "DeepMCP",
     "DropoutNet",
     "FM",
+    "KnowledgeExtractor",
+    "MAKE",
     "MAML",
     "MMoE",
     "MeLU",
@@ -27,6 +37,10 @@ __all__ = [
     "PLE",
     "ScenarioDNN",
     "SharedBottom",
+    "SimScore",
+    "SimTier",
+    "SimTierMAKE",
     "TunedTexts",
+    "VectorFusion",
     "WideDeep",
 ]

@@ -12,7 +12,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from ctr_keras import files
 from ctr_keras.encoding import FeatureEncoder
-from ctr_keras.examples import parse_examples, raw_dtype, vector_shape
+from ctr_keras.examples import parse_examples, raw_dtype
 from ctr_keras.models import CTRModel
 from ctr_keras.schema import Feature
 from ctr_keras.serving.versions import SCHEMA_FILE, latest_version
@@ -146,7 +146,7 @@ def column_spec(feature: Feature) -> tf.TensorSpec:
     if feature.is_sequence:
         shape = (None, None)
     elif feature.kind == "vector":
-        shape = (None, *vector_shape(feature))
+        shape = (None, *feature.shape)
     return tf.TensorSpec(shape, raw_dtype(feature), name=feature.name)
 
 

@@ -87,6 +87,8 @@ def test_an_item_without_representation_has_similarity_0():
     history = np.zeros((1, 2, 5), "float32")
     assert np.asarray(SimTier(4)(TARGET[:1], history)).tolist() == [[0, 0, 2, 0]]
     assert np.asarray(SimTier(4)(TARGET[:1], history, np.zeros((1, 2), bool))).sum() == 0
+    history[0, 1] = TARGET[0]
+    assert np.asarray(SimTier(4, skip_zeros=True)(TARGET[:1], history)).tolist() == [[0, 0, 0, 1]]
 
 
 def test_bad_arguments():

@@ -1,0 +1,229 @@
+"""Knowledge from representations that was learned apart, as a feature of any ranker (MAKE)."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import keras
+from keras import ops
+
+from ctr_keras import layers
+from ctr_keras.api_export import export
+from ctr_keras.models.ctr_model import CTRModel
+from ctr_keras.models.multimodal.item_vectors import (
+    ItemVectors,
+    base_config,
+    extended,
+    history_of,
+    without,
+)
+from ctr_keras.models.multimodal.sim_tier import SIM_TIERS, tiers_feature, tiers_of
+from ctr_keras.schema import Feature, Schema
+
+KNOWLEDGE = "knowledge"
+
+
+@export
+class KnowledgeExtractor(CTRModel):
+    """Click probability by item representations alone: phase one of MAKE.
+
+        logit = MultimodalKnowledgeExtractor(v_target, v_1 ... v_L)
+
+    It has no ids, so it can learn over several epochs where rankers overfit in their second. Its
+    knowledge then enters a ranker, see `MAKE`.
+
+    Args:
+        schema: `ck.Schema` of the rows, without vectors; of it only the target item and the past
+            items matter.
+        width: Of the representations.
+        units: Widths of the hidden layers of its MLP.
+        projection: Width that representations are brought to first, or `None`.
+        attention_units: Widths of the activation unit's layers.
+        **kwargs: `name` and `trainable` of `keras.Model`.
+
+    Example:
+
+    >>> extractor = ck.models.KnowledgeExtractor(schema, width=128)
+    >>> extractor.compile(ck.optimizers.LazyAdam(1e-3))
+    >>> extractor.fit(ck.data.read("tf_data/movielens/train", extractor.schema), epochs=5)
+
+    Reference:
+        [Sheng et al., 2024: Enhancing Taobao Display Advertising with Multimodal
+        Representations](https://arxiv.org/abs/2407.19467), section on MAKE
+    """
+
+    def __init__(
+        self,
+        schema: Schema,
+        width: int,
+        units: Sequence[int] = (128, 64, 32),
+        projection: int | None = None,
+        attention_units: Sequence[int] = (80, 40),
+        **kwargs: Any,
+    ):
+        rows = _items_alone(Schema.of(schema))
+        vectors = ItemVectors.of(rows, width, "KnowledgeExtractor")
+        extract = layers.MultimodalKnowledgeExtractor(
+            units, projection, attention_units, stop_gradient=False, name="extractor"
+        )
+        logit, knowledge = extract(vectors.target, vectors.history, mask=vectors.mask)
+        super().__init__(vectors.schema, vectors.inputs, logit, {KNOWLEDGE: knowledge}, **kwargs)
+        self.rows = rows
+        self.width = width
+        self.units = tuple(units)
+        self.projection = projection
+        self.attention_units = tuple(attention_units)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "schema": self.rows.to_dict(),
+            "width": self.width,
+            "units": list(self.units),
+            "projection": self.projection,
+            "attention_units": list(self.attention_units),
+        }
+
+
+@export
+class MAKE(CTRModel):
+    """A ranker with the knowledge of an extractor that was trained apart: phase two of MAKE.
+
+        logit = base(features, [v_make, h_1, ..., h_n] of the extractor)
+
+    The extractor is frozen, unless `joint`: then the ranker's loss trains it too, which the paper
+    shows to be worse, as both then learn for the one epoch that ids can bear.
+
+    Args:
+        base: A model of this package with a feature `knowledge`; see `on`.
+        extractor: A `KnowledgeExtractor`, trained.
+        joint: Whether the extractor learns with the ranker.
+        **kwargs: `name` and `trainable` of `keras.Model`.
+
+    Raises:
+        ValueError: the base has no such feature, or one of another width.
+
+    Example:
+
+    >>> model = ck.models.MAKE.on(ck.models.DIN, schema, extractor, embedding_dim=16)
+
+    Reference:
+        [Sheng et al., 2024: Enhancing Taobao Display Advertising with Multimodal
+        Representations](https://arxiv.org/abs/2407.19467), section on MAKE
+    """
+
+    takes_tiers: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        base: CTRModel,
+        extractor: KnowledgeExtractor,
+        joint: bool = False,
+        **kwargs: Any,
+    ):
+        name = type(self).__name__
+        made = {KNOWLEDGE, *([SIM_TIERS] if self.takes_tiers else [])}
+        vectors = ItemVectors.of(without(base.schema, made, name), extractor.width, name)
+        tensors = {KNOWLEDGE: _knowledge_of(extractor, vectors, joint)}
+        if base.schema[KNOWLEDGE].width != tensors[KNOWLEDGE].shape[-1]:
+            raise ValueError(
+                f"The extractor's knowledge is {tensors[KNOWLEDGE].shape[-1]} wide. Received: a "
+                f"base with `{KNOWLEDGE}` of `width={base.schema[KNOWLEDGE].width}`"
+            )
+        if self.takes_tiers:
+            tensors[SIM_TIERS] = tiers_of(base, vectors)
+        tensors = vectors.through(base, tensors)
+        super().__init__(
+            vectors.schema, vectors.inputs, tensors["logit"], tensors, base.auxiliary_weights,
+            **kwargs,
+        )  # fmt: skip
+        self.base = base
+        self.extractor = extractor
+        self.joint = joint
+        # Now that the whole graph was made trainable.
+        self.get_layer(KNOWLEDGE).trainable = joint
+
+    @classmethod
+    def on(
+        cls,
+        model: type[CTRModel],
+        schema: Schema,
+        extractor: KnowledgeExtractor,
+        *,
+        joint: bool = False,
+        num_tiers: int = 20,
+        **options: Any,
+    ) -> "MAKE":
+        """A base of a class, and this model on top of it.
+
+        Args:
+            model: Class of the base, such as `ck.models.DIN`.
+            schema: Features of the rows, without vectors.
+            extractor: A `KnowledgeExtractor`, trained.
+            joint: Whether the extractor learns with the ranker.
+            num_tiers: How many tiers, of `SimTierMAKE`.
+            **options: Arguments of the base.
+        """
+        width = extractor.tensors[KNOWLEDGE].shape[-1]
+        features = [Feature(KNOWLEDGE, "item", kind="vector", width=width)]
+        if cls.takes_tiers:
+            features.append(tiers_feature(num_tiers))
+        return cls(model(extended(schema, *features), **options), extractor, joint)
+
+    def auxiliary_losses(self, x, y, tensors, sample_weight):
+        return self.base.auxiliary_losses(x, y, tensors, sample_weight)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **base_config(super().get_config(), self.base),
+            "extractor": keras.saving.serialize_keras_object(self.extractor),
+            "joint": self.joint,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        parts = {
+            name: keras.saving.deserialize_keras_object(config[name], custom_objects)
+            for name in ("base", "extractor")
+        }
+        return super().from_config({**config, **parts}, custom_objects)
+
+
+@export
+class SimTierMAKE(MAKE):
+    """A ranker with the tiers of `SimTier` and the knowledge of `MAKE`.
+
+        logit = base(features, log(1 + SimTier(v_target, v_1 ... v_L)), knowledge)
+
+    Args:
+        base: A model of this package with features `sim_tiers` and `knowledge`; see `on`.
+        extractor: A `KnowledgeExtractor`, trained.
+        joint: Whether the extractor learns with the ranker.
+        **kwargs: `name` and `trainable` of `keras.Model`.
+
+    Example:
+
+    >>> model = ck.models.SimTierMAKE.on(ck.models.DIN, schema, extractor, embedding_dim=16)
+
+    Reference:
+        [Sheng et al., 2024: Enhancing Taobao Display Advertising with Multimodal
+        Representations](https://arxiv.org/abs/2407.19467)
+    """
+
+    takes_tiers = True
+
+
+def _knowledge_of(
+    extractor: KnowledgeExtractor, vectors: ItemVectors, joint: bool
+) -> keras.KerasTensor:
+    graph = keras.Model(extractor.input, extractor.tensors[KNOWLEDGE], name=KNOWLEDGE)
+    inputs = {name: vectors.inputs[name] for name in extractor.input}
+    if joint:
+        return graph(inputs)
+    return ops.stop_gradient(graph(inputs, training=False))
+
+
+def _items_alone(schema: Schema) -> Schema:
+    """The target item, the past items, and what training and evaluation need."""
+    names = set(history_of(schema, "KnowledgeExtractor"))
+    others = ("label", "group", "time")
+    return Schema(tuple(f for f in schema if f.name in names or f.role in others))

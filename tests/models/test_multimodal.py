@@ -1,0 +1,125 @@
+import numpy as np
+import pytest
+
+import ctr_keras as ck
+from tests.models.conformance import run_model_conformance
+
+WIDTH = 6
+RNG = np.random.default_rng(0)
+
+
+def items_schema():
+    return ck.Schema(
+        [
+            ck.Feature("user_id", "user", vocabulary=ck.Vocabulary.of_size(30)),
+            ck.Feature("item_id", "item", vocabulary=ck.Vocabulary.of_size(20)),
+            ck.Feature("history_item_id", "history", length=5, shares="item_id"),
+            ck.Feature("group", "group"),
+            ck.Feature("label", "label", kind="number"),
+        ]
+    )
+
+
+def extractor(schema, **kwargs):
+    return ck.models.KnowledgeExtractor(schema, WIDTH, units=(6, 3), attention_units=(4,), **kwargs)
+
+
+DIN = {"embedding_dim": 4, "units": (6,), "attention_units": (4,)}
+MODELS = {
+    "VectorFusion": lambda s: ck.models.VectorFusion.on(ck.models.DIN, s, WIDTH, **DIN),
+    "SimTier": lambda s: ck.models.SimTier.on(ck.models.DIN, s, WIDTH, num_tiers=4, **DIN),
+    "SimScore": lambda s: ck.models.SimScore.on(ck.models.DIN, s, WIDTH, **DIN),
+    "KnowledgeExtractor": extractor,
+    "MAKE": lambda s: ck.models.MAKE.on(ck.models.DeepFM, s, extractor(s), embedding_dim=4),
+    "SimTierMAKE": lambda s: ck.models.SimTierMAKE.on(
+        ck.models.FM, s, extractor(s, projection=2), joint=True, num_tiers=4, embedding_dim=4
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Rows whose clicks depend on the similarity to past items; item 19 has no vector."""
+    folder = tmp_path_factory.mktemp("items")
+    items_schema().save(folder)
+    vectors = RNG.normal(size=(20, WIDTH))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    item, past = RNG.integers(2, 20, 600), RNG.integers(2, 20, (600, 5))
+    past[np.arange(5) >= RNG.integers(0, 6, 600)[:, None]] = 0
+    similar = (vectors[past] @ vectors[item][:, :, None])[..., 0] * (past > 0)
+    rows = {"user_id": RNG.integers(2, 30, 600), "item_id": item, "history_item_id": past}
+    rows |= {"group": rows["user_id"], "label": similar.sum(axis=1) > 0.3}
+    ck.data.write(folder / "train", items_schema(), rows, block_rows=64)
+    table = ck.data.VectorTable.create(folder / "item_vectors", {"encoder": "by hand"}, WIDTH)
+    table.extended(np.arange(2, 19), vectors[2:19].astype("float32"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def batch(folder):
+    return next(iter(ck.data.read(folder / "train", items_schema().with_item_vectors(WIDTH), 600)))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_conformance(name, folder, batch, tmp_path):
+    rows = {name: value.numpy() for name, value in batch[0].items()}
+    rows |= {"label": batch[1].numpy()}
+    names = MODELS[name](items_schema()).schema.names
+    rows = {column: rows[column] for column in names}
+    run_model_conformance(
+        MODELS[name], items_schema(), folder / "train", tmp_path, rows, continues=name == "MAKE"
+    )
+
+
+def test_tiers_enter_the_base(batch):
+    x, _ = batch
+    model = MODELS["SimTier"](items_schema())
+    target, past = x["item_id_vector"].numpy(), x["history_item_id_vector"].numpy()
+    scores = np.clip(np.einsum("bd,bld->bl", target, past), -1, 1)
+    kept = (x["history_item_id"].numpy() > 0) & (scores != 0)
+    tiers = np.stack([np.histogram(s[k], 4, (-1, 1))[0] for s, k in zip(scores, kept, strict=True)])
+    names = [f.name for f in items_schema().inputs]
+    features = {name: x[name] for name in names}
+    expected = model.base.predict({**features, "sim_tiers": np.log1p(tiers)}, verbose=0)
+    np.testing.assert_allclose(model.predict(x, verbose=0), expected, atol=1e-5)
+
+
+def test_scores_enter_the_base(batch):
+    x, _ = batch
+    model = MODELS["SimScore"](items_schema())
+    target, past = x["item_id_vector"].numpy(), x["history_item_id_vector"].numpy()
+    scores = np.einsum("bd,bld->bl", target, past)[..., None]
+    features = {f.name: x[f.name] for f in items_schema().inputs}
+    features |= {"history_score": scores, "item_score": np.ones((600, 1))}
+    expected = model.base.predict(features, verbose=0)
+    np.testing.assert_allclose(model.predict(x, verbose=0), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_the_extractor_learns_with_the_ranker_only_if_joint(folder, joint):
+    schema = items_schema()
+    knowledge = extractor(schema)
+    knowledge.compile(ck.optimizers.LazyAdam(0.01))
+    rows = ck.data.read(folder / "train", knowledge.schema, 100)
+    history = knowledge.fit(rows, epochs=4, verbose=0, shuffle=False).history
+    assert history["auc"][-1] > history["auc"][0] + 0.05
+    model = ck.models.MAKE.on(ck.models.DIN, schema, knowledge, joint=joint, **DIN)
+    before = [w.numpy() for w in knowledge.weights]
+    model.compile(ck.optimizers.LazyAdam(0.01))
+    model.fit(ck.data.read(folder / "train", model.schema, 100), verbose=0, shuffle=False)
+    moved = max(np.abs(w.numpy() - b).max() for w, b in zip(knowledge.weights, before, strict=True))
+    assert (moved > 0) == joint
+
+
+def test_bad_arguments():
+    schema = items_schema()
+    with pytest.raises(ValueError, match="must take 'sim_tiers'; `SimTier.on` builds one"):
+        ck.models.SimTier(ck.models.DIN(schema), WIDTH)
+    with pytest.raises(ValueError, match="needs an id of items and a history"):
+        ck.models.SimTier.on(ck.models.FM, ck.Schema([f for f in schema if f.role == "user"]), 3)
+    with pytest.raises(ValueError, match="must take vectors of items"):
+        ck.models.VectorFusion(ck.models.DIN(schema))
+    model = MODELS["MAKE"](schema)
+    with pytest.raises(ValueError, match="knowledge is 14 wide. Received.*`width=15`"):
+        wide = ck.models.KnowledgeExtractor(schema, 5, units=(6, 3), attention_units=(4,))
+        ck.models.MAKE(model.base, wide)
