@@ -18,7 +18,8 @@ def build_model(name: str, schema: Schema, options: dict[str, Any]) -> models.CT
         schema: What its features are.
         options: Its arguments. One that wraps another model takes that one as `base` (by default
             DIN): the model, or its name and its arguments as `base_options`. `encoder` and
-            `max_tokens` may be what `ck.pretraining.TextEncoder.from_preset` takes.
+            `max_tokens` may be what `ck.pretraining.TextEncoder.from_preset` takes. Models of item
+            vectors take `width`, and `MAKE` an `extractor`, as their method `on` does.
 
     Raises:
         ValueError: there is no such model, or it does not take the options.
@@ -35,10 +36,21 @@ def build_model(name: str, schema: Schema, options: dict[str, Any]) -> models.CT
             raise ValueError(
                 f"`base_options` must be a dict. Received: `base_options={base_options!r}`"
             )
+        if hasattr(cls, "on"):
+            return _on(name, cls, base, schema, options, base_options)
         if not isinstance(base, models.CTRModel):
             base = build_model(base, schema, base_options)
         return _new(name, cls, base, options)
     return _new(name, cls, schema, options)
+
+
+def _on(
+    name: str, cls: Any, base: str, schema: Schema, options: dict[str, Any], base_options: dict
+) -> models.CTRModel:
+    """A model that builds its base itself."""
+    known = set(inspect.signature(cls.on).parameters) - {"model", "schema", "options"}
+    _check_known(name, options, known)
+    return cls.on(model_class(base), schema, **options, **base_options)
 
 
 def model_names() -> list[str]:
@@ -65,10 +77,14 @@ def _wraps_another(cls: type) -> bool:
 def _new(name: str, cls: type, first: Any, options: dict[str, Any]) -> models.CTRModel:
     # A model passes what it does not know itself to `CTRModel`.
     known = {*list(inspect.signature(cls).parameters)[1:], "name", "trainable"} - {"kwargs"}
+    _check_known(name, options, known)
+    return cls(first, **options)
+
+
+def _check_known(name: str, options: dict[str, Any], known: set[str]) -> None:
     unknown = sorted(set(options) - known)
     if unknown:
         raise ValueError(
             f"{name} does not take the option {unknown[0]!r}, but {', '.join(sorted(known))}. "
             f"Received: `options={options}`"
         )
-    return cls(first, **options)

@@ -1,13 +1,14 @@
 """Training a model of the package on a prepared folder, from scratch or where it stopped."""
 
 import dataclasses
+import inspect
 import pathlib
 from typing import Any
 
 import tensorflow as tf
 
 from ctr_keras import data, pretraining
-from ctr_keras.data.vector_table import TEXT_VECTORS
+from ctr_keras.data.vector_table import ITEM_VECTORS, TEXT_VECTORS
 from ctr_keras.models import CTRModel
 from ctr_keras.negative_ratio import check_negative_ratio
 from ctr_keras.optimizers import LazyAdam
@@ -29,7 +30,9 @@ class TrainingConfig:
         model: Name of a model in `ck.models`.
         options: Arguments of the model, such as `{"embedding_dim": 16}`; `base` and `base_options`
             name the model that `AT4CTR` or `CL4CTR` wraps. That of `MetaEmb` is trained before it
-            by the same settings, in the folder `base` of `out`.
+            by the same settings, in the folder `base` of `out`; so is the extractor of `MAKE`, in
+            `extractor`, with the arguments `extractor` and for `extractor_epochs`. The width of
+            item vectors is that of the table in `data`.
         epochs: Number of epochs.
         batch_size: Rows a batch.
         learning_rate: Of `LazyAdam`.
@@ -111,11 +114,9 @@ def train(config: TrainingConfig, *, restart: bool = False, progress: bool = Tru
     checkpoint = _checkpoint(config, schema, restart)
     set_seed(config.seed)
     model = checkpoint.restore() or _new_model(config, schema, restart, progress)
-    if any(feature.as_string for feature in model.schema):
-        schema = schema.with_texts_as_strings()
     epoch = len(checkpoint.history)
-    rows = _training_rows(config, schema, model, epoch)
-    valid = data.read(source / "valid", schema, config.batch_size)
+    rows = _training_rows(config, model, epoch)
+    valid = data.read(source / "valid", model.schema, config.batch_size)
     if epoch < config.epochs and not checkpoint.is_over:
         callbacks = [checkpoint, *([ProgressBar(_batches(rows))] if progress else [])]
         model.fit(
@@ -142,10 +143,9 @@ def _schema(config: TrainingConfig) -> Schema:
     return schema.with_encoded_texts(config.texts, table.width)
 
 
-def _training_rows(
-    config: TrainingConfig, schema: Schema, model: CTRModel, epoch: int
-) -> tf.data.Dataset:
+def _training_rows(config: TrainingConfig, model: CTRModel, epoch: int) -> tf.data.Dataset:
     """Shuffled batches of rows, or of tasks where the model learns from such."""
+    schema = model.schema
     path = pathlib.Path(config.data) / "train"
     ratio, seed = config.negative_ratio, config.seed
     if not model.learns_from_tasks:
@@ -211,10 +211,15 @@ def _batches(rows: tf.data.Dataset) -> int | None:
 def _new_model(config: TrainingConfig, schema: Schema, restart: bool, progress: bool) -> CTRModel:
     if config.epochs < 1:
         raise ValueError(f"`epochs` must be positive. Received: `epochs={config.epochs}`")
-    options = config.options
-    if model_class(config.model).needs_trained_base:
+    cls, options = model_class(config.model), dict(config.options)
+    if cls.needs_trained_base:
         options = _with_trained_base(config, restart, progress)
-        set_seed(config.seed)
+    takes = set(inspect.signature(getattr(cls, "on", cls)).parameters)
+    if "width" in takes and "width" not in options:
+        options["width"] = data.VectorTable.open(pathlib.Path(config.data) / ITEM_VECTORS).width
+    if "extractor" in takes:
+        options = _with_trained_extractor(config, restart, progress)
+    set_seed(config.seed)
     model = build_model(config.model, schema, options)
     model.compile(LazyAdam(config.learning_rate))
     return model
@@ -232,3 +237,19 @@ def _with_trained_base(config: TrainingConfig, restart: bool, progress: bool) ->
     )
     trained = train(base, restart=restart, progress=progress)
     return {**options, "base": load_model(trained.model)}
+
+
+def _with_trained_extractor(
+    config: TrainingConfig, restart: bool, progress: bool
+) -> dict[str, Any]:
+    """The model's options with the best model of a training of its extractor."""
+    options = dict(config.options)
+    extractor = dataclasses.replace(
+        config,
+        out=str(pathlib.Path(config.out) / "extractor"),
+        model="KnowledgeExtractor",
+        options=options.pop("extractor", {}),
+        epochs=options.pop("extractor_epochs", config.epochs),
+    )
+    trained = train(extractor, restart=restart, progress=progress)
+    return {**options, "extractor": load_model(trained.model)}

@@ -1,7 +1,10 @@
+import shutil
+
 import numpy as np
 import pytest
 
 import ctr_keras as ck
+from ctr_keras import training
 from tests.models.conformance import run_model_conformance
 
 WIDTH = 6
@@ -109,6 +112,28 @@ def test_the_extractor_learns_with_the_ranker_only_if_joint(folder, joint):
     model.fit(ck.data.read(folder / "train", model.schema, 100), verbose=0, shuffle=False)
     moved = max(np.abs(w.numpy() - b).max() for w, b in zip(knowledge.weights, before, strict=True))
     assert (moved > 0) == joint
+
+
+@pytest.mark.parametrize("name", ["SimTier", "SimTierMAKE"])
+def test_trained_as_a_job(name, folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "data")
+    shutil.copytree(folder / "train", tmp_path / "data/valid")
+    options = {"base": "DNN", "base_options": {"embedding_dim": 4, "units": [4]}, "num_tiers": 3}
+    if name == "SimTierMAKE":
+        options |= {"extractor": {"units": [4], "attention_units": [3]}, "extractor_epochs": 2}
+    config = training.TrainingConfig(
+        data=str(tmp_path / "data"), out=str(tmp_path / "out"), model=name, options=options,
+        epochs=1, batch_size=100,
+    )  # fmt: skip
+    trained = training.train(config, progress=False)
+    model = training.load_model(trained.model)
+    assert model.base.schema["sim_tiers"].width == 3 and model.input["item_id_vector"].shape[1] == 6
+    assert training.train(config, progress=False).history == trained.history
+    if name == "SimTierMAKE":
+        phase_one = training.load_model(tmp_path / "out/extractor/best.keras")
+        for mine, theirs in zip(model.extractor.weights, phase_one.weights, strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+    assert training.evaluate(model, tmp_path / "data/valid").rows == 600
 
 
 def test_bad_arguments():
