@@ -15,6 +15,7 @@ from keras import ops
 from ctr_keras import files
 from ctr_keras.api_export import export
 from ctr_keras.extras import require
+from ctr_keras.losses.info_nce import unit_vectors
 from ctr_keras.pretraining.text_weights import MINILM, weights_folder
 
 _PIECE_START, _PIECE_END = "[CLS]", "[SEP]"
@@ -159,9 +160,7 @@ class TextEncoder(keras.Model):
         outputs = self.backbone(inputs, training=training)["sequence_output"]
         weight = ops.expand_dims(ops.cast(mask, "float32"), -1)
         total = ops.sum(ops.cast(outputs, "float32") * weight, axis=1)
-        # The mean and the sum have one direction.
-        norm = ops.sqrt(ops.sum(ops.square(total), axis=-1, keepdims=True))
-        return total / ops.maximum(norm, 1e-9)
+        return unit_vectors(total)  # The mean and the sum have one direction.
 
     def compute_output_spec(self, texts, training=False):
         return keras.KerasTensor((*texts.shape, self.width), "float32")

@@ -52,6 +52,19 @@ def test_neither_batch_nor_padding_changes_a_vector(encoder):
     assert encoder.encode([]).shape == (0, 12)
 
 
+def test_an_empty_text_moves_nothing(encoder):
+    with tf.GradientTape() as tape:
+        total = tf.reduce_sum(encoder(tf.constant(["", "tea"]), training=True) ** 3)
+    for gradient in tape.gradient(total, encoder.trainable_variables):
+        if gradient is not None:
+            assert np.isfinite(tf.convert_to_tensor(gradient)).all()
+
+
+def test_another_script_is_unknown_pieces(encoder):
+    vectors = encoder.encode(["咖啡", "قهوة", "🎉"])
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+
+
 def test_saved_and_exported_alike(encoder, tmp_path):
     texts = tf.constant(["green tea", "coffee"])
     expected = encoder(texts).numpy()
