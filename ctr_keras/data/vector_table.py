@@ -1,6 +1,7 @@
 """Vectors of texts or items on disk: made once, looked up whenever rows are read."""
 
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -96,7 +97,9 @@ class VectorTable:
         count = min(len(keys), size // (4 * width))
         vectors = np.zeros((0, width), np.float32)
         if count:
-            vectors = np.memmap(folder / _VECTORS_FILE, np.float32, "r", shape=(count, width))
+            # Copy on write: nobody writes, and what is mapped to be read alone is no tensor.
+            file = np.memmap(folder / _VECTORS_FILE, np.float32, "c", shape=(count, width))
+            vectors = np.asarray(file)
         order = np.argsort(keys[:count], kind="stable")
         found = cls(folder, encoder, width, keys[order], order, vectors)
         twice = np.flatnonzero(np.diff(found.keys) == 0)
@@ -187,8 +190,12 @@ class VectorTable:
 
     def take(self, rows: tf.Tensor) -> tf.Tensor:
         """Vectors of rows of any shape, in a graph: float32 `(..., width)`."""
-        found = tf.numpy_function(lambda r: self.vectors[r], [rows], tf.float32, stateful=False)
-        return tf.ensure_shape(found, (*rows.shape, self.width))
+        return tf.gather(self._tensor, rows)
+
+    @functools.cached_property
+    def _tensor(self) -> tf.Tensor:
+        """The vectors as a tensor over the mapped file, of which only what is read is loaded."""
+        return tf.experimental.dlpack.from_dlpack(self.vectors.__dlpack__())
 
     def to_dict(self) -> dict[str, Any]:
         return {"folder": str(self.folder), "keys": len(self), "width": self.width, **self.encoder}

@@ -22,6 +22,8 @@ class SimTier(keras.layers.Layer):
         tier_l = min(floor((s_l + 1) / 2 * num_tiers), num_tiers - 1)
         out_n  = how many unmasked l have tier_l = n
 
+    A similarity at the edge of two tiers, as float32 rounds it, is in the upper one.
+
     The representations `v` are unit vectors, made by an encoder and frozen: nothing can be learned
     through a histogram, and no gradient flows. A vector of zeros stands for an item without a
     representation: it is in the tier of similarity 0 unless it is masked, or left out by
@@ -77,14 +79,10 @@ class SimTier(keras.layers.Layer):
         return ops.cast(counts, self.compute_dtype)
 
     def _tiers(self, scores):
-        """The tier of each score; one at an edge belongs above it, whatever rounding says."""
-        last = self.num_tiers - 1
-        tier = ops.cast(ops.floor((scores + 1) * (self.num_tiers / 2)), "int32")
-        tier = ops.minimum(tier, last)
-        edges = ops.convert_to_tensor(np.linspace(-1, 1, self.num_tiers + 1, dtype="float32"))
-        tier = tier - ops.cast(scores < ops.take(edges, tier), "int32")
-        is_above = ops.logical_and(scores >= ops.take(edges, tier + 1), tier < last)
-        return tier + ops.cast(is_above, "int32")
+        """The tier of each score: how many of the edges between tiers it has reached."""
+        edges = np.linspace(-1, 1, self.num_tiers + 1, dtype="float32")[1:-1]
+        flat = ops.searchsorted(edges, ops.reshape(scores, (-1,)), side="right")
+        return ops.reshape(ops.cast(flat, "int32"), ops.shape(scores))
 
     def _count(self, tier):
         """How often each tier occurs in a row, float32; what lies above the last is left out."""
