@@ -2,9 +2,13 @@
 
 from typing import Any
 
+import keras
 from keras import ops
 
 from ctr_keras.layers.argument_checks import check_mask
+
+if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
 
 
 def check_representations(target_shape: Any, history_shape: Any) -> None:
@@ -30,7 +34,10 @@ def similarity(target: Any, history: Any, mask: Any) -> tuple[Any, Any]:
     """
     check_mask(mask, history, "mask")
     target, history = ops.cast(target, "float32"), ops.cast(history, "float32")
-    # Many products with one vector each: on a CPU faster than as batched matrices.
-    products = ops.sum(history * target[:, None, :], axis=-1)
+    if keras.backend.backend() == "tensorflow":
+        # Half the time of the same as `history @ target`, which walks the history column by column.
+        products = tf.matmul(target[:, None, :], history, transpose_b=True)[:, 0]
+    else:
+        products = ops.sum(history * target[:, None, :], axis=-1)
     mask = None if mask is None else ops.cast(mask, "bool")
     return ops.clip(products, -1.0, 1.0), mask
