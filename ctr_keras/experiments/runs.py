@@ -1,4 +1,4 @@
-"""Many trainings of an experiment: each in a worker process, each kept once it is done."""
+"""Many trainings of an experiment: several at a time, each kept once it is done."""
 
 import concurrent.futures
 import dataclasses
@@ -11,7 +11,7 @@ import os
 import pathlib
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from ctr_keras import data, files
@@ -111,7 +111,7 @@ def run_all(
         runs: What to train. Runs that occur twice are done once.
         out: Folder that keeps outcomes. Called again after an interruption, what is done is read,
             and a training that was cut off goes on after its last complete epoch.
-        jobs: How many to train at a time; they share the cores.
+        jobs: How many to train at a time; several share the cores, each in a process of its own.
         report: Told of each run as it is done.
     """
     folder = pathlib.Path(out)
@@ -119,23 +119,42 @@ def run_all(
     outcomes = {key: _kept(folder / key) for key in wanted}
     missing = [key for key, outcome in outcomes.items() if outcome is None]
     report(f"{len(wanted)} trainings, {len(wanted) - len(missing)} of them done before")
-    threads = max((os.cpu_count() or 1) // jobs, 1)
+    tasks = {key: (wanted[key], str(folder / key)) for key in missing}
+    finished = _in_workers(tasks, jobs) if jobs > 1 else _here(tasks)
+    for number, (key, outcome) in enumerate(finished, start=1):
+        outcomes[key] = outcome
+        report(f"{number}/{len(missing)} {_describe(wanted[key], outcome)}")
+    return {key: outcome for key, outcome in outcomes.items() if outcome is not None}
+
+
+def _here(tasks: dict[str, tuple[Run, str]]) -> Iterator[tuple[str, Outcome]]:
+    """One after the other, in this process."""
+    for key, task in tasks.items():
+        yield key, _train(*task)
+
+
+def _in_workers(tasks: dict[str, tuple[Run, str]], jobs: int) -> Iterator[tuple[str, Outcome]]:
+    """Several at a time, each with its share of the cores, as they are done."""
     with concurrent.futures.ProcessPoolExecutor(
         jobs,
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_limit_threads,
-        initargs=(threads,),
+        initargs=(max((os.cpu_count() or 1) // jobs, 1),),
     ) as pool:
-        futures = {pool.submit(_train, wanted[key], str(folder / key)): key for key in missing}
+        futures = {pool.submit(_train_in_worker, *task): key for key, task in tasks.items()}
         try:
-            for number, future in enumerate(concurrent.futures.as_completed(futures), start=1):
-                key = futures[future]
-                outcomes[key] = outcome = future.result()
-                report(f"{number}/{len(missing)} {_describe(wanted[key], outcome)}")
+            for future in concurrent.futures.as_completed(futures):
+                yield futures[future], future.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return {key: outcome for key, outcome in outcomes.items() if outcome is not None}
+
+
+def _train_in_worker(run: Run, folder: str) -> Outcome:
+    import keras
+
+    keras.backend.clear_session()  # Of the run before.
+    return _train(run, folder)
 
 
 def _limit_threads(threads: int) -> None:
@@ -146,10 +165,7 @@ def _limit_threads(threads: int) -> None:
 
 
 def _train(run: Run, folder: str) -> Outcome:
-    """In a worker process: train, evaluate, keep the outcome and drop the model."""
-    import keras
-
-    keras.backend.clear_session()
+    """Train, evaluate, keep the outcome and drop the model."""
     pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
     with open(pathlib.Path(folder) / ".lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # Another reproduction may share the run.

@@ -39,7 +39,9 @@ def test_settings_build_every_model(model, small_schema):
 
 def test_figure_trains_once_and_is_drawn(prepared, tmp_path):
     lines = []
-    reproduction = at4ctr.Reproduction(prepared, tmp_path / "out", TINY, report=lines.append)
+    reproduction = at4ctr.Reproduction(
+        prepared, tmp_path / "out", TINY, jobs=2, report=lines.append
+    )
     figure = reproduction.figure(5)
     assert lines[0] == "2 trainings, 0 of them done before" and len(lines) == 3
     assert set(figure.to_dict()) == {"title", "DIN", "AT4CTR (DIN)"}
