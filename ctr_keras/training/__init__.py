@@ -8,12 +8,15 @@ from ctr_keras.training.evaluate_cold_start import (
     evaluate_cold_start,
 )
 from ctr_keras.training.gate_usage import GateUsage, gate_usage
+from ctr_keras.training.pretrain import Pretraining, PretrainingConfig, pair_accuracy, pretrain
 from ctr_keras.training.train import Training, TrainingConfig, train
 
 __all__ = [
     "ColdStartEvaluation",
     "Evaluation",
     "GateUsage",
+    "Pretraining",
+    "PretrainingConfig",
     "Slice",
     "Training",
     "TrainingConfig",
@@ -22,5 +25,7 @@ __all__ = [
     "evaluate_cold_start",
     "gate_usage",
     "load_model",
+    "pair_accuracy",
+    "pretrain",
     "train",
 ]

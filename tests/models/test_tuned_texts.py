@@ -67,6 +67,8 @@ def test_the_last_layers_learn(prepared, bert, tmp_path):
     loaded = keras.models.load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(loaded.predict(x, verbose=0), expected)
     assert loaded.get_config() == model.get_config()
+    paths = [[v.path for v in m.trainable_variables] for m in (model, loaded)]
+    assert len(paths[0]) == len(paths[1])
     loaded.fit(rows, epochs=1, verbose=0, shuffle=False)
 
     version = ck.serving.export(model, tmp_path / "saved")

@@ -1,0 +1,164 @@
+"""What people searched for and how well products fit, as pairs to learn representations from."""
+
+import os
+import pathlib
+import zipfile
+
+import numpy as np
+import pandas as pd
+
+from ctr_keras import files
+from ctr_keras.data.split import SPLITS
+from ctr_keras.data.write import write
+from ctr_keras.datasets import prepared
+from ctr_keras.encoding import group_key
+from ctr_keras.schema import Feature, Schema
+from ctr_keras.sources import Report, to_stderr
+
+_FORMAT = 1
+# What one reads of a row: `ck.pretraining.read_pairs` makes batches of it.
+SCHEMA = Schema(
+    (
+        Feature("query", role="user", kind="text", as_string=True),
+        Feature("item", role="item", kind="text", as_string=True),
+        Feature("negative", role="item", kind="text", as_string=True),
+        Feature("item_id", role="group"),
+        Feature("label", role="label", kind="number"),
+    )
+)
+
+
+def prepare(
+    out: str | os.PathLike,
+    raw: str | os.PathLike,
+    *,
+    query: str = "search_term",
+    item: str = "product_title",
+    item_id: str = "product_uid",
+    relevance: str = "relevance",
+    positive_from: float = 2.67,
+    negative_up_to: float = 1.67,
+    held_out: float = 0.1,
+    seed: int = 0,
+    report: Report = to_stderr,
+) -> dict[str, int]:
+    """Make pairs of a CSV with a query, an item and how relevant it is; defaults: Home Depot's.
+
+    A row whose relevance is at least `positive_from` is a pair. Its hard negative is an item of the
+    same query of at most `negative_up_to`, if there is one; several take turns. All pairs of a
+    query are in one split, so that held-out queries are new.
+
+    Args:
+        out: Folder to make: `schema.json`, `train/`, `valid/` and `test/`.
+        raw: A CSV, or a zip with one, in UTF-8 or Latin-1.
+        query: Column with what was searched for.
+        item: Column with the item's text.
+        item_id: Column that tells items apart, integers.
+        relevance: Column with a number.
+        positive_from: Least relevance of a pair.
+        negative_up_to: Highest relevance of a hard negative.
+        held_out: Share of the queries that are validated on, and as many to test on.
+        seed: Of which queries are held out.
+        report: Called with lines for the user.
+
+    Returns:
+        Pairs of each split.
+
+    Raises:
+        ValueError: an argument is out of range, a column is missing, a value is none (its row is
+            named), or a split would be empty.
+    """
+    if not negative_up_to < positive_from:
+        raise ValueError(
+            "`negative_up_to` must be below `positive_from`. Received: "
+            f"`negative_up_to={negative_up_to}`, `positive_from={positive_from}`"
+        )
+    if not 0 < held_out < 0.5:
+        raise ValueError(f"`held_out` must be in (0, 0.5). Received: `held_out={held_out}`")
+    names = {"query": query, "item": item, "item_id": item_id, "relevance": relevance}
+    settings = {
+        "format": _FORMAT, "raw": files.sha256(raw), **names, "positive_from": positive_from,
+        "negative_up_to": negative_up_to, "held_out": held_out, "seed": seed,
+    }  # fmt: skip
+    rows = _read(pathlib.Path(raw), names)
+    pairs = _pairs(rows, positive_from, negative_up_to)
+    split = _split(pairs["query"], held_out, seed)
+    key = prepared.key_of(settings)
+    counts = {}
+    with prepared.replacing(out, key) as staging:
+        schema = SCHEMA.save(staging)
+        for number, name in enumerate(SPLITS):
+            part = pairs[split == number]
+            if not len(part):
+                raise ValueError(
+                    f"The {name} split would be empty. Received: `held_out={held_out}` of "
+                    f"{pairs['query'].nunique()} queries"
+                )
+            write(staging / name, schema, part, metadata={"key": key})
+            counts[name] = len(part)
+            hard = int((part["negative"] != "").sum())
+            report(f"{name}: {len(part):,} pairs, {hard:,} of them with a hard negative")
+    return counts
+
+
+def _read(path: pathlib.Path, names: dict[str, str]) -> pd.DataFrame:
+    """The four columns by their roles, checked."""
+    try:
+        rows = _csv(path, "utf-8")
+    except UnicodeDecodeError:
+        rows = _csv(path, "latin-1")
+    missing = [name for name in names.values() if name not in rows]
+    if missing:
+        raise ValueError(f"{path} has no column {missing[0]!r}. Received: `columns={list(rows)}`")
+    rows = rows[list(names.values())].set_axis(list(names), axis=1)
+    for role in ("item_id", "relevance"):
+        numbers = pd.to_numeric(rows[role], errors="coerce")
+        _refuse(path, names[role], rows[role], numbers.isna(), "a number")
+        rows[role] = numbers
+    for role in ("query", "item"):
+        rows[role] = rows[role].fillna("").astype(str).str.strip()
+        _refuse(path, names[role], rows[role], rows[role] == "", "a text")
+    return rows.astype({"item_id": np.int64})
+
+
+def _csv(path: pathlib.Path, encoding: str) -> pd.DataFrame:
+    if not zipfile.is_zipfile(path):
+        return pd.read_csv(path, encoding=encoding)
+    with zipfile.ZipFile(path) as archive:
+        members = [name for name in archive.namelist() if name.endswith(".csv")]
+        if len(members) != 1:
+            raise ValueError(f"{path} must hold one CSV. Received: {members}")
+        with archive.open(members[0]) as file:
+            return pd.read_csv(file, encoding=encoding)
+
+
+def _refuse(path: pathlib.Path, column: str, values: pd.Series, bad: pd.Series, expected: str):
+    if bad.any():
+        row = int(np.argmax(bad.to_numpy()))
+        raise ValueError(
+            f"{path}, row {row + 1}, column {column!r}: expected {expected}. "
+            f"Received: `value={values.iloc[row]!r}`"
+        )
+
+
+def _pairs(rows: pd.DataFrame, positive_from: float, negative_up_to: float) -> pd.DataFrame:
+    """The pairs with their hard negatives, `""` where there is none."""
+    pairs = rows[rows["relevance"] >= positive_from].drop(columns="relevance")
+    pairs = pairs.reset_index(drop=True)
+    low = rows[rows["relevance"] <= negative_up_to].groupby("query")["item"].agg(list)
+    turn = pairs.groupby("query").cumcount()
+    found = pairs["query"].map(low)
+    negatives = [
+        items[n % len(items)] if isinstance(items, list) else ""
+        for items, n in zip(found, turn, strict=True)
+    ]
+    return pairs.assign(negative=negatives, label=1.0)
+
+
+def _split(queries: pd.Series, held_out: float, seed: int) -> np.ndarray:
+    """The number of each pair's split, by a hash of its query."""
+    import tensorflow as tf
+
+    number = group_key(tf.constant([f"{seed}:{query}" for query in queries])).numpy()
+    share = (number % 10_000) / 10_000
+    return np.select([share < held_out, share < 2 * held_out], [2, 1], 0)

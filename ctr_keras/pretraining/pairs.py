@@ -1,0 +1,47 @@
+"""Batches of pairs, for `ContrastiveModel`."""
+
+import os
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from ctr_keras.data.read import read
+
+
+def read_pairs(
+    path: str | os.PathLike, batch_size: int = 64, *, shuffle: bool = False, seed: int = 0,
+    epoch: int = 0,
+) -> tf.data.Dataset:  # fmt: skip
+    """Batches as `ContrastiveModel` takes them, of a split that `ctr-keras prepare pairs` made.
+
+    Args:
+        path: Folder of a split.
+        batch_size: Pairs a batch.
+        shuffle: Whether to shuffle.
+        seed: Of the shuffle.
+        epoch: Number of the first epoch, as for `ck.data.read`.
+
+    Returns:
+        A data set of dicts: `query`, `item` and `negative` strings `(batch,)`, `item_id` int64 and
+        `has_negative` bool `(batch,)`.
+    """
+
+    def as_pairs(x: dict[str, Any], y: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {**x, "has_negative": tf.not_equal(x["negative"], "")}
+
+    rows = read(path, batch_size=batch_size, shuffle=shuffle, seed=seed, epoch=epoch)
+    return rows.map(as_pairs)
+
+
+def pair_texts(path: str | os.PathLike) -> tuple[list[str], list[str], np.ndarray]:
+    """What Acc@N compares: queries, the distinct items, and which item is each query's.
+
+    Args:
+        path: Folder of a split.
+    """
+    parts = list(read_pairs(path, 4096).as_numpy_iterator())
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    _, first, own = np.unique(columns["item_id"], return_index=True, return_inverse=True)
+    queries, items = ([text.decode() for text in columns[name]] for name in ("query", "item"))
+    return queries, [items[place] for place in first], own

@@ -1,0 +1,175 @@
+"""Pre-training of a text encoder on pairs, from a published one or where it stopped."""
+
+import dataclasses
+import os
+import pathlib
+from typing import Any
+
+import keras
+
+from ctr_keras import data, metrics
+from ctr_keras.pretraining import ContrastiveModel, TextEncoder, pair_texts, read_pairs
+from ctr_keras.pretraining.memory_bank import SIZE
+from ctr_keras.pretraining.text_weights import MINILM
+from ctr_keras.seed import set_seed
+from ctr_keras.training.checkpoint import Checkpoint
+from ctr_keras.training.progress import ProgressBar
+
+_MONITOR = "val_accuracy_at_1"
+
+
+@dataclasses.dataclass(frozen=True)
+class PretrainingConfig:
+    """What a pre-training depends on.
+
+    Args:
+        data: Folder that `ctr-keras prepare pairs` made.
+        out: Where checkpoints, the best model and its encoder go.
+        encoder: What to start from, as `ck.pretraining.TextEncoder.from_preset` takes it.
+        max_tokens: Tokens of a text, at most.
+        layers: How many of the encoder's last layers learn.
+        epochs: Number of epochs.
+        batch_size: Pairs a batch.
+        learning_rate: Of Adam.
+        bank_size: Slots of the memory bank, 0 for none.
+        momentum: Of the encoder's copy.
+        triplet_weight: Weight of the triplet loss, 0 for none.
+        margin: Of the triplet loss.
+        patience: Epochs without a better validation Acc@1 before it stops, or `None`.
+        seed: Of the order of pairs and of dropout.
+    """
+
+    data: str
+    out: str
+    encoder: str = MINILM
+    max_tokens: int = 32
+    layers: int = 2
+    epochs: int = 3
+    batch_size: int = 64
+    learning_rate: float = 2e-5
+    bank_size: int = SIZE
+    momentum: float = 0.999
+    triplet_weight: float = 1.0
+    margin: float = 0.2
+    patience: int | None = None
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Pretraining:
+    """What a pre-training came to.
+
+    Attributes:
+        encoder: File of the best epoch's encoder, which `TextEncoder.from_preset` takes.
+        history: Losses and accuracies of each epoch.
+        before: Acc@1 and Acc@5 on the test pairs of the encoder that it started from.
+        after: Those of the best epoch's.
+    """
+
+    encoder: str
+    history: list[dict[str, float]]
+    before: dict[str, float]
+    after: dict[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    def to_text(self) -> str:
+        lines = [f"{'test pairs':<16}{'Acc@1':>9}{'Acc@5':>9}"]
+        for name, found in (("before", self.before), ("after", self.after)):
+            lines.append(f"{name:<16}{found['acc_1']:>9.4f}{found['acc_5']:>9.4f}")
+        return "\n".join([*lines, self.encoder])
+
+
+def pretrain(
+    config: PretrainingConfig, *, restart: bool = False, progress: bool = True
+) -> Pretraining:
+    """Train a text encoder on pairs and keep the one with the best validation Acc@1.
+
+    After each epoch everything is saved, the memory bank included. Called again after a kill, it
+    goes on after the last complete epoch.
+
+    Args:
+        config: What to train.
+        restart: Whether to discard an earlier training in `config.out`.
+        progress: Whether to show progress on standard error.
+
+    Raises:
+        ValueError: the data or a setting is not usable, or `config.out` holds a training with
+            other settings.
+    """
+    if config.epochs < 1:
+        raise ValueError(f"`epochs` must be positive. Received: `epochs={config.epochs}`")
+    source, out = pathlib.Path(config.data), pathlib.Path(config.out)
+    out.mkdir(parents=True, exist_ok=True)
+    checkpoint = Checkpoint(out, _key(config), config.patience, _MONITOR)
+    if restart:
+        checkpoint.discard()
+    set_seed(config.seed)
+    model = checkpoint.restore() or _new_model(config)
+    epoch = len(checkpoint.history)
+    if epoch < config.epochs and not checkpoint.is_over:
+        rows = read_pairs(
+            source / "train", config.batch_size, shuffle=True, seed=config.seed, epoch=epoch
+        )
+        bar = [ProgressBar(int(rows.cardinality()))] if progress else []
+        model.fit(
+            rows,
+            validation_data=read_pairs(source / "valid", config.batch_size),
+            initial_epoch=epoch,
+            epochs=config.epochs,
+            callbacks=[_PairAccuracy(source / "valid"), checkpoint, *bar],
+            verbose=0,
+            shuffle=False,  # The reader shuffles.
+        )
+    best = keras.models.load_model(checkpoint.best_file).encoder
+    best.save(out / "encoder.keras")
+    start = TextEncoder.from_preset(config.encoder, config.max_tokens)
+    before, after = (pair_accuracy(encoder, source / "test") for encoder in (start, best))
+    return Pretraining(str(out / "encoder.keras"), checkpoint.history, before, after)
+
+
+def pair_accuracy(encoder: TextEncoder, path: str | os.PathLike) -> dict[str, float]:
+    """Acc@1 and Acc@5 of an encoder on the pairs of a split.
+
+    Each query is compared with all items of the split's pairs.
+    """
+    queries, items, own = pair_texts(path)
+    vectors = encoder.encode(queries), encoder.encode(items)
+    return {f"acc_{n}": metrics.top_n_accuracy(*vectors, n=n, own=own) for n in (1, 5)}
+
+
+class _PairAccuracy(keras.callbacks.Callback):
+    """Adds Acc@1 and Acc@5 on validation pairs to the logs of each epoch."""
+
+    def __init__(self, path: pathlib.Path):
+        super().__init__()
+        self.path = path
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if logs is not None:
+            found = pair_accuracy(self.model.encoder, self.path)
+            logs |= {f"val_accuracy_at_{n}": found[f"acc_{n}"] for n in (1, 5)}
+
+
+def _new_model(config: PretrainingConfig) -> ContrastiveModel:
+    encoder = TextEncoder.from_preset(config.encoder, config.max_tokens)
+    encoder.train_last(config.layers)
+    model = ContrastiveModel(
+        encoder,
+        bank_size=config.bank_size,
+        momentum=config.momentum,
+        triplet_weight=config.triplet_weight,
+        margin=config.margin,
+    )
+    model.compile(keras.optimizers.Adam(config.learning_rate))
+    return model
+
+
+def _key(config: PretrainingConfig) -> dict[str, Any]:
+    key = dataclasses.asdict(config)
+    for name in ("data", "out", "epochs", "patience"):
+        del key[name]
+    splits = ("train", "valid")
+    key["rows"] = {name: data.Manifest.load(f"{config.data}/{name}").digest for name in splits}
+    return key

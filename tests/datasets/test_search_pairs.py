@@ -1,0 +1,111 @@
+import zipfile
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ctr_keras.datasets import search_pairs
+from ctr_keras.pretraining import pair_texts, read_pairs
+
+ROWS = [
+    ("bracket", "Angle Bracket", 1, 3.0),
+    ("bracket", "Shelf Bracket", 2, 2.67),
+    ("bracket", "Paint", 3, 1.0),
+    ("bracket", "Brush", 4, 1.33),
+    ("bracket", "Screw", 5, 2.33),
+    ("bracket", "L Bracket", 6, 2.67),
+    ("crème", "Crème Paint", 7, 3.0),
+]
+
+
+def quiet(line):
+    pass
+
+
+def frame(rows=ROWS):
+    columns = ["search_term", "product_title", "product_uid", "relevance"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def many(path, queries=60):
+    rows = [(f"q{n}", f"item {n} {m}", 10 * n + m, 3.0 - m) for n in range(queries)
+            for m in range(3)]  # fmt: skip
+    frame(rows).to_csv(path, index=False)
+    return path
+
+
+def test_pairs_by_hand():
+    pairs = search_pairs._pairs(frame_by_role(), 2.67, 1.67)
+    found = pairs[["query", "item", "negative"]].to_numpy().tolist()
+    assert found == [
+        ["bracket", "Angle Bracket", "Paint"],
+        ["bracket", "Shelf Bracket", "Brush"],
+        ["bracket", "L Bracket", "Paint"],
+        ["crème", "Crème Paint", ""],
+    ]
+
+
+def frame_by_role():
+    return frame().set_axis(["query", "item", "item_id", "relevance"], axis=1)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_files_are_read(tmp_path, encoding, packed):
+    path = tmp_path / "train.csv"
+    frame().to_csv(path, index=False, encoding=encoding)
+    if packed:
+        with zipfile.ZipFile(tmp_path / "train.zip", "w") as archive:
+            archive.write(path, "train.csv")
+        path = tmp_path / "train.zip"
+    names = dict(zip(frame_by_role(), frame(), strict=True))
+    pd.testing.assert_frame_equal(search_pairs._read(path, names), frame_by_role())
+
+
+def test_queries_are_held_out_whole(tmp_path):
+    counts = search_pairs.prepare(
+        tmp_path / "out", many(tmp_path / "rows.csv"), held_out=0.2, report=quiet
+    )
+    assert sum(counts.values()) == 60
+    queries = {}
+    for name, count in counts.items():
+        batches = list(read_pairs(tmp_path / "out" / name, 16).as_numpy_iterator())
+        rows = {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]}
+        assert len(rows["query"]) == count
+        queries[name] = set(rows["query"])
+        assert (rows["has_negative"]).all()
+        for query, item, negative, number in zip(
+            rows["query"], rows["item"], rows["negative"], rows["item_id"], strict=True
+        ):
+            n = query.decode()[1:]
+            assert item.decode() == f"item {n} 0" and number == 10 * int(n)
+            assert negative.decode() in (f"item {n} 2",)
+    assert not queries["train"] & queries["test"] and not queries["valid"] & queries["test"]
+    texts, items, own = pair_texts(tmp_path / "out/test")
+    assert [items[place] for place in own] == [f"item {q[1:]} 0" for q in texts]
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"relevance": "score"}, "has no column 'score'"),
+        ({"positive_from": 1.0}, "`negative_up_to=1.67`, `positive_from=1.0`"),
+        ({"held_out": 0.5}, "`held_out=0.5`"),
+        ({"item_id": "product_title"}, "row 1, column 'product_title': expected a number"),
+    ],
+)
+def test_bad_arguments(tmp_path, change, message):
+    path = many(tmp_path / "rows.csv")
+    with pytest.raises(ValueError, match=message):
+        search_pairs.prepare(tmp_path / "out", path, report=quiet, **change)
+    assert not (tmp_path / "out").exists()
+
+
+def test_bad_rows(tmp_path):
+    path = tmp_path / "rows.csv"
+    frame([*ROWS, (" ", "x", 8, 3.0)]).to_csv(path, index=False)
+    with pytest.raises(ValueError, match="row 8, column 'search_term': expected a text"):
+        search_pairs.prepare(tmp_path / "out", path, report=quiet)
+    frame(ROWS[:3]).to_csv(path, index=False)
+    with pytest.raises(ValueError, match="split would be empty. Received: `held_out=0.1` of 1"):
+        search_pairs.prepare(tmp_path / "out", path, report=quiet)

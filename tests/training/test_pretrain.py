@@ -1,0 +1,87 @@
+import dataclasses
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+import tensorflow as tf
+
+import ctr_keras as ck
+from ctr_keras import training
+from ctr_keras.datasets import search_pairs
+from tests.pretraining import tiny_bert
+
+WORDS = ["tea", "coffee", "green", "cafe"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pairs")
+    tiny_bert.write(folder / "bert")
+    rows = []
+    for n in range(120):
+        first, second, other = WORDS[n % 4], WORDS[n // 4 % 4], WORDS[(n + 1) % 4]
+        rows += [
+            (f"{first} {'green ' * (n // 16)}", f"{first};{second}", n % 16, 3.0),
+            (f"{first} {'green ' * (n // 16)}", f"{other};{other}", 99, 1.0),
+        ]
+    names = ["search_term", "product_title", "product_uid", "relevance"]
+    pd.DataFrame(rows, columns=names).to_csv(folder / "rows.csv", index=False)
+    search_pairs.prepare(
+        folder / "data", folder / "rows.csv", held_out=0.2, seed=3, report=lambda line: None
+    )
+    return folder
+
+
+def config(folder, out, **kwargs):
+    return training.PretrainingConfig(
+        **{"data": str(folder / "data"), "out": str(out), "encoder": str(folder / "bert"),
+           "max_tokens": 9, "layers": 1, "epochs": 2, "batch_size": 16, "bank_size": 20,
+           "learning_rate": 0.003, **kwargs}
+    )  # fmt: skip
+
+
+def test_interrupted_pretraining_ends_alike(folder, tmp_path):
+    whole = training.pretrain(config(folder, tmp_path / "a"), progress=False)
+    assert len(whole.history) == 2
+    assert {"val_accuracy_at_1", "val_accuracy_at_5", "triplet"} <= set(whole.history[0])
+    training.pretrain(config(folder, tmp_path / "b", epochs=1), progress=False)
+    resumed = training.pretrain(config(folder, tmp_path / "b"), progress=False)
+    for a, b in zip(whole.history, resumed.history, strict=True):
+        assert a == pytest.approx(b, abs=1e-6)
+    encoder = ck.pretraining.TextEncoder.from_preset(whole.encoder)
+    assert ck.pretraining.encoder_width(whole.encoder) == encoder.width == 12
+    found = training.pair_accuracy(encoder, folder / "data/test")
+    assert found == whole.after and 0 <= found["acc_1"] <= found["acc_5"] <= 1
+    assert "before" in whole.to_text()
+    queries, items, own = ck.pretraining.pair_texts(folder / "data/test")
+    scores = encoder.encode(queries) @ encoder.encode(items).T
+    best = scores.argmax(axis=1) == own
+    assert best.mean() == pytest.approx(found["acc_1"], abs=1e-6)
+    with pytest.raises(ValueError, match="another margin"):
+        training.pretrain(config(folder, tmp_path / "b", margin=0.5), progress=False)
+
+
+def test_texts_are_encoded_by_a_trained_encoder(folder, tmp_path):
+    settings = config(folder, tmp_path / "out", epochs=1, bank_size=0, triplet_weight=0.0)
+    trained = training.pretrain(settings, progress=False)
+    schema = ck.Schema(
+        [ck.Feature("title", "item", kind="text"), ck.Feature("label", "label", kind="number")]
+    ).save(tmp_path / "data")
+    for name in ("train", "valid", "test"):
+        ck.data.write(tmp_path / "data" / name, schema, {"title": ["tea", "x"], "label": [0, 1]})
+    table = ck.pretraining.encode_texts(tmp_path / "data", encoder=trained.encoder, progress=False)
+    expected = keras.models.load_model(trained.encoder).encode(["tea"])
+    np.testing.assert_allclose(table.take(table.rows_of(tf.constant(["tea"]))), expected, atol=1e-6)
+
+
+def test_bad_settings(folder, tmp_path):
+    with pytest.raises(ValueError, match="`epochs=0`"):
+        training.pretrain(config(folder, tmp_path, epochs=0))
+    with pytest.raises(ValueError, match="`layers=3`"):
+        training.pretrain(config(folder, tmp_path, layers=3), progress=False)
+    model = ck.models.FM(ck.Schema([ck.Feature("a", "user", vocabulary=ck.Vocabulary.of_size(3))]))
+    model.save(tmp_path / "fm.keras")
+    bad = dataclasses.replace(config(folder, tmp_path), encoder=str(tmp_path / "fm.keras"))
+    with pytest.raises(ValueError, match="fm.keras holds no text encoder"):
+        training.pretrain(bad, progress=False)
