@@ -9,8 +9,8 @@ demo: $(STAMP)
 	$(BIN)/ctr-keras quickstart
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 tests
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 tests/layers tests/losses tests/metrics
+	$(BIN)/python -m pytest -n 2 --dist worksteal tests
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 --dist worksteal tests/layers tests/losses tests/metrics
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
