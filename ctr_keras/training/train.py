@@ -139,8 +139,11 @@ def _schema(config: TrainingConfig) -> Schema:
     encoder = config.options.get("encoder")
     if encoder is not None:  # The model encodes by itself.
         return schema.with_encoded_texts(config.texts, pretraining.encoder_width(encoder))
-    table = data.VectorTable.open(pathlib.Path(config.data) / TEXT_VECTORS)
-    return schema.with_encoded_texts(config.texts, table.width)
+    return schema.with_encoded_texts(config.texts, _text_vectors(config).width)
+
+
+def _text_vectors(config: TrainingConfig) -> data.VectorTable:
+    return data.VectorTable.open(pathlib.Path(config.data) / TEXT_VECTORS)
 
 
 def _training_rows(config: TrainingConfig, model: CTRModel, epoch: int) -> tf.data.Dataset:
@@ -196,6 +199,8 @@ def _checkpoint(config: TrainingConfig, schema: Schema, restart: bool) -> Checkp
     # What the model corrects for: the same rows may be another share of all.
     prepared = manifests["train"].negative_ratio
     key["negative_ratio"] = prepared * check_negative_ratio("negative_ratio", config.negative_ratio)
+    if config.texts and "encoder" not in config.options:
+        key["encoder"] = _text_vectors(config).encoder
     checkpoint = Checkpoint(folder, key, config.patience)
     if restart:
         checkpoint.discard()
