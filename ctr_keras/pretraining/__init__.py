@@ -4,13 +4,14 @@ from ctr_keras.pretraining.contrastive_model import ContrastiveModel
 from ctr_keras.pretraining.memory_bank import MemoryBank
 from ctr_keras.pretraining.pairs import pair_texts, read_pairs
 from ctr_keras.pretraining.text_encoder import TextEncoder
-from ctr_keras.pretraining.text_encoding import encode_texts
+from ctr_keras.pretraining.text_encoding import encode_items, encode_texts
 from ctr_keras.pretraining.text_weights import encoder_width
 
 __all__ = [
     "ContrastiveModel",
     "MemoryBank",
     "TextEncoder",
+    "encode_items",
     "encode_texts",
     "encoder_width",
     "pair_texts",

@@ -1,17 +1,19 @@
-"""Vectors of all texts of prepared data, each distinct text encoded once."""
+"""Vectors of the texts of prepared data, or of its items, each text encoded once."""
 
 import os
 import pathlib
 from collections.abc import Sequence
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 from rich.console import Console
 from rich.progress import track
 
 from ctr_keras.data.describe import raw_columns
 from ctr_keras.data.manifest import Manifest
 from ctr_keras.data.split import SPLITS
-from ctr_keras.data.vector_table import TEXT_VECTORS, VectorTable
+from ctr_keras.data.vector_table import ITEM_VECTORS, TEXT_VECTORS, VectorTable
 from ctr_keras.pretraining.text_encoder import TextEncoder, batches_by_length, identity
 from ctr_keras.pretraining.text_weights import MINILM
 from ctr_keras.schema import Schema
@@ -57,15 +59,71 @@ def encode_texts(
     made_by = {**identity(encoder), "max_tokens": str(max_tokens)}
     table = VectorTable.create(folder / TEXT_VECTORS if out is None else out, made_by, model.width)
     texts = _missing_texts(folder, features, table)
+    return _filled(table, model, texts, texts, batch_size, progress)
+
+
+def encode_items(
+    data: str | os.PathLike,
+    text: str,
+    encoder: str | os.PathLike = MINILM,
+    *,
+    max_tokens: int = 64,
+    batch_size: int = 128,
+    progress: bool = True,
+) -> VectorTable:
+    """The vectors of items, by one of their texts: what `Schema.with_item_vectors` looks up.
+
+    Args:
+        data: Prepared folder with `items.parquet`; the vectors lie in its folder `item_vectors`.
+        text: Column of the items that is encoded, such as the title.
+        encoder: As of `encode_texts`.
+        max_tokens: Tokens of a text, at most.
+        batch_size: Texts that are encoded at a time.
+        progress: Whether to show progress on standard error.
+
+    Raises:
+        ValueError: there is no table of items, or it has no such column, or the vectors of another
+            encoder or text lie there.
+    """
+    folder = pathlib.Path(data)
+    path, key = folder / "items.parquet", Schema.load(folder).key("item")
+    if not path.is_file() or key is None:
+        raise ValueError(
+            f"{path} must hold the items and their id; `ctr-keras prepare` writes it. "
+            f"Received: `data={str(data)!r}`"
+        )
+    items = pyarrow.parquet.read_table(path)
+    kinds = (pa.types.is_string, pa.types.is_large_string)
+    texts = [f.name for f in items.schema if any(is_text(f.type) for is_text in kinds)]
+    if text not in texts:
+        raise ValueError(f"`text` must be a text of items: one of {texts}. Received: `{text=}`")
+    model = TextEncoder.from_preset(encoder, max_tokens)
+    made_by = {**identity(encoder), "max_tokens": str(max_tokens), "text": text}
+    table = VectorTable.create(folder / ITEM_VECTORS, made_by, model.width)
+    keys = np.array(items[key].to_pylist())
+    wanted = np.flatnonzero(table.lacks(keys))
+    found = [items[text][int(place)].as_py() or "" for place in wanted]
+    return _filled(table, model, keys[wanted], found, batch_size, progress)
+
+
+def _filled(
+    table: VectorTable,
+    model: TextEncoder,
+    keys: Sequence | np.ndarray,
+    texts: Sequence[str],
+    batch_size: int,
+    progress: bool,
+) -> VectorTable:
+    """The table with the vectors of texts, saved now and then."""
     batches = list(batches_by_length(texts, batch_size))
-    waiting: list[tuple[list[str], np.ndarray]] = []
+    waiting: list[tuple[np.ndarray, np.ndarray]] = []
     console = Console(stderr=True, quiet=not progress)
     for number, places in enumerate(track(batches, f"{len(texts):,} texts", console=console), 1):
-        batch = [texts[place] for place in places]
-        waiting.append((batch, model.encode(batch, batch_size)))
+        waiting.append((places, model.encode([texts[place] for place in places], batch_size)))
         if number % _SAVE_EVERY == 0 or number == len(batches):
-            together = [text for part, _ in waiting for text in part]
-            table = table.extended(together, np.concatenate([vectors for _, vectors in waiting]))
+            chosen = np.concatenate([part for part, _ in waiting])
+            vectors = np.concatenate([found for _, found in waiting])
+            table = table.extended([keys[place] for place in chosen], vectors)
             waiting = []
     return table
 

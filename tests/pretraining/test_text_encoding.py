@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 
@@ -101,6 +102,22 @@ def test_the_saved_model_takes_the_texts(prepared, bert, tmp_path):
     with pytest.raises(ValueError, match="`text_encoder.width=12`"):
         narrow = ck.Schema.load(prepared).with_encoded_texts(["title"], 5)
         ck.serving.export(ck.models.DNN(narrow), tmp_path / "x", text_encoder=encoder)
+
+
+def test_items_by_their_titles(prepared, bert):
+    items = pd.DataFrame({"item_id": range(2, 9), "title": ["tea", "coffee", None] + ["cafe"] * 4})
+    with pytest.raises(ValueError, match="items.parquet must hold the items"):
+        ck.pretraining.encode_items(prepared, "title", bert, max_tokens=9, progress=False)
+    items.to_parquet(prepared / "items.parquet", index=False)
+    with pytest.raises(ValueError, match="one of .'title'.. Received: `text='item_id'`"):
+        ck.pretraining.encode_items(prepared, "item_id", bert, max_tokens=9, progress=False)
+    table = ck.pretraining.encode_items(prepared, "title", bert, max_tokens=9, progress=False)
+    found = table.take(table.rows_of(tf.constant([3, 4, 8, 77], tf.int64), required=False))
+    encoder = ck.pretraining.TextEncoder.from_preset(bert, 9)
+    np.testing.assert_allclose(found, encoder.encode(["coffee", "", "cafe", ""]), atol=1e-6)
+    schema = ck.Schema.load(prepared).with_item_vectors(12)
+    x, _ = next(iter(ck.data.read(prepared / "train", schema, 7)))
+    np.testing.assert_allclose(x["item_id_vector"][1:3], found[:2], atol=1e-6)
 
 
 def test_bad_arguments(prepared, bert):
