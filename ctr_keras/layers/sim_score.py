@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from ctr_keras.api_export import export
+from ctr_keras.layers.argument_checks import check_mask
 from ctr_keras.layers.similarity import check_representations, similarity
 
 
@@ -49,9 +50,11 @@ class SimScore(keras.layers.Layer):
         check_representations(target_shape, history_shape)
 
     def call(self, target: Any, history: Any, mask: Any = None) -> Any:
-        scores, mask = similarity(target, history, mask)
+        check_mask(mask, history, "mask")
+        # Those of unit vectors exceed 1 by rounding.
+        scores = ops.clip(similarity(target, history), -1.0, 1.0)
         if mask is not None:
-            scores = ops.where(mask, scores, 0.0)
+            scores = ops.where(ops.cast(mask, "bool"), scores, 0.0)
         return ops.cast(scores, self.compute_dtype)
 
     def compute_output_spec(self, target, history, mask=None):

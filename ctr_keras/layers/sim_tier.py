@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from ctr_keras.api_export import export
-from ctr_keras.layers.argument_checks import check_positive_integer
+from ctr_keras.layers.argument_checks import check_mask, check_positive_integer
 from ctr_keras.layers.similarity import check_representations, similarity
 
 if keras.backend.backend() == "tensorflow":
@@ -66,21 +66,23 @@ class SimTier(keras.layers.Layer):
         check_representations(target_shape, history_shape)
 
     def call(self, target: Any, history: Any, mask: Any = None) -> Any:
-        scores, mask = similarity(ops.stop_gradient(target), ops.stop_gradient(history), mask)
+        check_mask(mask, history, "mask")
+        scores = similarity(ops.stop_gradient(target), ops.stop_gradient(history))
+        kept = None if mask is None else ops.cast(mask, "bool")
         if self.skip_zeros:
             is_there = ops.not_equal(scores, 0.0)
-            mask = is_there if mask is None else ops.logical_and(mask, is_there)
-        is_nan = ops.isnan(scores)
-        tier = self._tiers(ops.where(is_nan, 0.0, scores))
-        if mask is not None:
-            tier = ops.where(mask, tier, self.num_tiers)
-            is_nan = ops.logical_and(is_nan, mask)
-        counts = ops.where(ops.any(is_nan, axis=1, keepdims=True), float("nan"), self._count(tier))
-        return ops.cast(counts, self.compute_dtype)
+            kept = is_there if kept is None else ops.logical_and(kept, is_there)
+        if kept is not None:
+            scores = ops.where(kept, scores, float("inf"))
+        counts = self._count(self._tiers(scores))
+        # One NaN makes the sum of its row NaN, and infinity does not.
+        is_nan = ops.isnan(ops.sum(scores, axis=1, keepdims=True))
+        return ops.cast(ops.where(is_nan, float("nan"), counts), self.compute_dtype)
 
     def _tiers(self, scores):
-        """The tier of each score: how many of the edges between tiers it has reached."""
-        edges = np.linspace(-1, 1, self.num_tiers + 1, dtype="float32")[1:-1]
+        """How many edges each score has reached; infinity, which is left out, one more."""
+        edges = np.linspace(-1, 1, self.num_tiers + 1, dtype="float32")[1:]
+        edges[-1] = np.finfo("float32").max  # The last tier holds what rounding puts above 1.
         flat = ops.searchsorted(edges, ops.reshape(scores, (-1,)), side="right")
         return ops.reshape(ops.cast(flat, "int32"), ops.shape(scores))
 

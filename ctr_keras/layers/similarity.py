@@ -5,8 +5,6 @@ from typing import Any
 import keras
 from keras import ops
 
-from ctr_keras.layers.argument_checks import check_mask
-
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
 
@@ -26,18 +24,10 @@ def check_representations(target_shape: Any, history_shape: Any) -> None:
         )
 
 
-def similarity(target: Any, history: Any, mask: Any) -> tuple[Any, Any]:
-    """Scalar products with the target, and the mask as bool or `None`: `(batch, length)` each.
-
-    The products are float32, clipped to [-1, 1]: those of unit vectors exceed 1 by rounding. A NaN
-    stays one.
-    """
-    check_mask(mask, history, "mask")
+def similarity(target: Any, history: Any) -> Any:
+    """Scalar products of past items with the target: float32 `(batch, length)`."""
     target, history = ops.cast(target, "float32"), ops.cast(history, "float32")
     if keras.backend.backend() == "tensorflow":
         # Half the time of the same as `history @ target`, which walks the history column by column.
-        products = tf.matmul(target[:, None, :], history, transpose_b=True)[:, 0]
-    else:
-        products = ops.sum(history * target[:, None, :], axis=-1)
-    mask = None if mask is None else ops.cast(mask, "bool")
-    return ops.clip(products, -1.0, 1.0), mask
+        return tf.matmul(target[:, None, :], history, transpose_b=True)[:, 0]
+    return ops.sum(history * target[:, None, :], axis=-1)

@@ -49,7 +49,7 @@ def run_model_conformance(
 def _check_batch_sizes(model, features, expected):
     for size in (1, 3):
         part = {name: x[:size] for name, x in features.items()}
-        np.testing.assert_allclose(model.predict(part, verbose=0), expected[:size], atol=1e-6)
+        np.testing.assert_allclose(model(part, training=False), expected[:size], atol=1e-6)
 
 
 def _check_reload(model, train, features, expected, folder):
@@ -86,7 +86,7 @@ def _check_config(build, schema):
 def _check_export(model, data, folder, rows_of_data):
     rows = ck.data.read(data, model.schema, batch_size=600)
     features, _ = next(iter(rows))
-    expected = model.predict(features, verbose=0)[:, 0]
+    expected = model(features, training=False).numpy()[:, 0]
     version = ck.serving.export(model, folder / "saved")
     signatures = tf.saved_model.load(str(version)).signatures
     assert set(signatures) == {"serving_default", "serving_examples"}
