@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import keras
 import tensorflow as tf
 from keras import ops
 
@@ -12,12 +11,13 @@ from ctr_keras.models.auxiliary.base_model import check_losses_apart
 from ctr_keras.models.auxiliary.field_encoder import FieldEncoder
 from ctr_keras.models.ctr_model import CTRModel
 from ctr_keras.models.saved_seed import SavedSeed
+from ctr_keras.models.wrapping_model import WrappingModel
 
 MASKS = ("random", "feature", "dimension")
 
 
 @export
-class CL4CTR(CTRModel):
+class CL4CTR(WrappingModel):
     """Trains a base model with three losses on its feature embeddings.
 
         contrastive:  mean_rows ||h(mask_1 * E) - h(mask_2 * E)||^2,   h = projection(encoder(E))
@@ -124,11 +124,8 @@ class CL4CTR(CTRModel):
         return ops.where(keep, fields, 0.0)
 
     def get_config(self) -> dict[str, Any]:
-        config = super().get_config()
-        del config["schema"]  # The base's.
         return {
-            **config,
-            "base": keras.saving.serialize_keras_object(self.base),
+            **super().get_config(),
             "contrastive_weight": self.contrastive_weight,
             "alignment_weight": self.alignment_weight,
             "mask": self.mask,
@@ -136,11 +133,6 @@ class CL4CTR(CTRModel):
             "num_layers": self.num_layers,
             "seed": self.seed,
         }
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        base = keras.saving.deserialize_keras_object(config["base"], custom_objects)
-        return super().from_config({**config, "base": base}, custom_objects)
 
 
 def alignment_loss(fields):

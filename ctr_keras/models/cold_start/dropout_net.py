@@ -10,6 +10,7 @@ from ctr_keras.api_export import export
 from ctr_keras.models.cold_start.id_vectors import check_base, with_id_vectors
 from ctr_keras.models.ctr_model import CTRModel
 from ctr_keras.models.saved_seed import SavedSeed
+from ctr_keras.models.wrapping_model import WrappingModel
 from ctr_keras.schema import OUT_OF_VOCABULARY_ID
 
 FILLS = ("zero", "mean")
@@ -17,7 +18,7 @@ _MEAN_MOMENTUM = 0.99
 
 
 @export
-class DropoutNet(CTRModel):
+class DropoutNet(WrappingModel):
     """Trains a base model on rows whose user or item has lost its id embedding.
 
         u <  user_rate:      the user's id embedding is replaced
@@ -95,25 +96,14 @@ class DropoutNet(CTRModel):
         self.fill = fill
         self.seed = seed
 
-    def auxiliary_losses(self, x, y, tensors, sample_weight):
-        return self.base.auxiliary_losses(x, y, tensors, sample_weight)
-
     def get_config(self) -> dict[str, Any]:
-        config = super().get_config()
-        del config["schema"]  # The base's.
         return {
-            **config,
-            "base": keras.saving.serialize_keras_object(self.base),
+            **super().get_config(),
             "user_rate": self.user_rate,
             "item_rate": self.item_rate,
             "fill": self.fill,
             "seed": self.seed,
         }
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        base = keras.saving.deserialize_keras_object(config["base"], custom_objects)
-        return super().from_config({**config, "base": base}, custom_objects)
 
 
 class RowDraw(keras.layers.Layer):

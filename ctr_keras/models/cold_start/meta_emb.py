@@ -18,13 +18,14 @@ from ctr_keras.models.cold_start.embedding_generator import (
 from ctr_keras.models.cold_start.id_vectors import check_base, id_tables, with_id_vectors
 from ctr_keras.models.cold_start.task_batch import TaskRows, halves, joined_rows
 from ctr_keras.models.ctr_model import CTRModel
+from ctr_keras.models.wrapping_model import WrappingModel
 from ctr_keras.schema import OUT_OF_VOCABULARY_ID
 
 _INITIAL = "initial_embedding"
 
 
 @export
-class MetaEmb(CTRModel):
+class MetaEmb(WrappingModel):
     """Learns from which embedding a new item (or user) should start, for a base that is trained.
 
         phi  = scale * tanh(W mean_f v_f + b)        v_f: embeddings of the item's other features
@@ -236,21 +237,13 @@ class MetaEmb(CTRModel):
         return {name: ops.convert_to_numpy(value) for name, value in found.items()}
 
     def get_config(self) -> dict[str, Any]:
-        config = super().get_config()
-        del config["schema"]  # The base's.
         return {
-            **config,
-            "base": keras.saving.serialize_keras_object(self.base),
+            **super().get_config(),
             "key": self.key,
             "alpha": self.alpha,
             "inner_learning_rate": self.inner_learning_rate,
             "scale": self.scale,
         }
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        base = keras.saving.deserialize_keras_object(config["base"], custom_objects)
-        return super().from_config({**config, "base": base}, custom_objects)
 
 
 def _by_table(vector: KerasTensor, widths: dict[str, int]) -> dict[str, KerasTensor]:

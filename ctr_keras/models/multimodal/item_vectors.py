@@ -1,14 +1,12 @@
 """What rankers with item representations have in common: a base that takes what is made of them."""
 
 import dataclasses
-from typing import Any
 
-import keras
 from keras import KerasTensor, ops
 
 from ctr_keras.models.ctr_model import CTRModel
 from ctr_keras.models.features import model_inputs
-from ctr_keras.models.recalibration import share_recalibration
+from ctr_keras.models.wrapping_model import tensors_through
 from ctr_keras.schema import Feature, Schema
 
 _SUFFIX = "_vector"
@@ -52,11 +50,7 @@ class ItemVectors:
 
     def through(self, base: CTRModel, made: dict[str, KerasTensor]) -> dict[str, KerasTensor]:
         """The tensors of a base, some inputs of which are made of the representations."""
-        graph = keras.Model(base.input, base.tensors, name="base")
-        inputs = {name: made.get(name, self.inputs.get(name)) for name in base.input}
-        tensors = dict(graph(inputs))
-        share_recalibration(tensors["logit"], base.tensors["logit"])
-        return tensors
+        return tensors_through(base, {**self.inputs, **made})
 
 
 def history_of(schema: Schema, model: str) -> tuple[str, str]:
@@ -90,9 +84,3 @@ def without(schema: Schema, names: set[str], model: str) -> Schema:
 def extended(schema: Schema, *features: Feature) -> Schema:
     """The features of a base, with what is made of representations."""
     return Schema((*Schema.of(schema), *features))
-
-
-def base_config(config: dict[str, Any], base: CTRModel) -> dict[str, Any]:
-    """The configuration of a model that wraps a base: the base's schema tells its own."""
-    del config["schema"]
-    return {**config, "base": keras.saving.serialize_keras_object(base)}

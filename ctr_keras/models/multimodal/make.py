@@ -11,12 +11,12 @@ from ctr_keras.api_export import export
 from ctr_keras.models.ctr_model import CTRModel
 from ctr_keras.models.multimodal.item_vectors import (
     ItemVectors,
-    base_config,
     extended,
     history_of,
     without,
 )
 from ctr_keras.models.multimodal.sim_tier import SIM_TIERS, tiers_feature, tiers_of
+from ctr_keras.models.wrapping_model import WrappingModel
 from ctr_keras.schema import Feature, Schema
 
 KNOWLEDGE = "knowledge"
@@ -85,7 +85,7 @@ class KnowledgeExtractor(CTRModel):
 
 
 @export
-class MAKE(CTRModel):
+class MAKE(WrappingModel):
     """A ranker with the knowledge of an extractor that was trained apart: phase two of MAKE.
 
         logit = base(features, [v_make, h_1, ..., h_n] of the extractor)
@@ -111,6 +111,7 @@ class MAKE(CTRModel):
         Representations](https://arxiv.org/abs/2407.19467), section on MAKE
     """
 
+    parts = ("base", "extractor")
     takes_tiers: ClassVar[bool] = False
 
     def __init__(
@@ -169,23 +170,8 @@ class MAKE(CTRModel):
             features.append(tiers_feature(num_tiers))
         return cls(model(extended(schema, *features), **options), extractor, joint)
 
-    def auxiliary_losses(self, x, y, tensors, sample_weight):
-        return self.base.auxiliary_losses(x, y, tensors, sample_weight)
-
     def get_config(self) -> dict[str, Any]:
-        return {
-            **base_config(super().get_config(), self.base),
-            "extractor": keras.saving.serialize_keras_object(self.extractor),
-            "joint": self.joint,
-        }
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        parts = {
-            name: keras.saving.deserialize_keras_object(config[name], custom_objects)
-            for name in ("base", "extractor")
-        }
-        return super().from_config({**config, **parts}, custom_objects)
+        return {**super().get_config(), "joint": self.joint}
 
 
 @export

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import keras
 from keras import ops
 
 from ctr_keras import layers
@@ -10,18 +9,18 @@ from ctr_keras.api_export import export
 from ctr_keras.models.ctr_model import CTRModel
 from ctr_keras.models.multimodal.item_vectors import (
     ItemVectors,
-    base_config,
     extended,
     history_of,
     without,
 )
+from ctr_keras.models.wrapping_model import WrappingModel
 from ctr_keras.schema import Feature, Schema
 
 ITEM_SCORE, HISTORY_SCORE = "item_score", "history_score"
 
 
 @export
-class SimScore(CTRModel):
+class SimScore(WrappingModel):
     """A ranker whose past items each carry their similarity to the target item.
 
         logit = base(features, s_1 ... s_L, s_target),    s_l = v_l . v_target,  s_target = 1
@@ -77,13 +76,5 @@ class SimScore(CTRModel):
         )  # fmt: skip
         return cls(model(extended(schema, *features), **options), width)
 
-    def auxiliary_losses(self, x, y, tensors, sample_weight):
-        return self.base.auxiliary_losses(x, y, tensors, sample_weight)
-
     def get_config(self) -> dict[str, Any]:
-        return {**base_config(super().get_config(), self.base), "width": self.width}
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        base = keras.saving.deserialize_keras_object(config["base"], custom_objects)
-        return super().from_config({**config, "base": base}, custom_objects)
+        return {**super().get_config(), "width": self.width}

@@ -10,17 +10,17 @@ from ctr_keras.api_export import export
 from ctr_keras.models.ctr_model import CTRModel
 from ctr_keras.models.multimodal.item_vectors import (
     ItemVectors,
-    base_config,
     extended,
     without,
 )
+from ctr_keras.models.wrapping_model import WrappingModel
 from ctr_keras.schema import Feature, Schema
 
 SIM_TIERS = "sim_tiers"
 
 
 @export
-class SimTier(CTRModel):
+class SimTier(WrappingModel):
     """A ranker that also knows how many past items are how similar to the target item.
 
         logit = base(features, log(1 + SimTier(v_target, v_1 ... v_L)))
@@ -79,16 +79,8 @@ class SimTier(CTRModel):
         """
         return cls(model(extended(schema, tiers_feature(num_tiers)), **options), width)
 
-    def auxiliary_losses(self, x, y, tensors, sample_weight):
-        return self.base.auxiliary_losses(x, y, tensors, sample_weight)
-
     def get_config(self) -> dict[str, Any]:
-        return {**base_config(super().get_config(), self.base), "width": self.width}
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        base = keras.saving.deserialize_keras_object(config["base"], custom_objects)
-        return super().from_config({**config, "base": base}, custom_objects)
+        return {**super().get_config(), "width": self.width}
 
 
 def tiers_feature(num_tiers: int) -> Feature:

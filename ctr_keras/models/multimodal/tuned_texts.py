@@ -7,11 +7,11 @@ import tensorflow as tf
 
 from ctr_keras.api_export import export
 from ctr_keras.models.ctr_model import CTRModel
-from ctr_keras.models.recalibration import share_recalibration
+from ctr_keras.models.wrapping_model import WrappingModel, tensors_through
 
 
 @export
-class TunedTexts(CTRModel):
+class TunedTexts(WrappingModel):
     """A model with encoded texts that takes the texts themselves and tunes the encoder.
 
         logit = base(features, encoder(texts))
@@ -45,6 +45,8 @@ class TunedTexts(CTRModel):
         [Huan et al., 2023: AntM2C](https://arxiv.org/abs/2308.16437), section on text features
     """
 
+    parts = ("base", "encoder")
+
     def __init__(self, base: CTRModel, encoder: keras.Model, layers: int = 1, **kwargs: Any):
         if not isinstance(base, CTRModel):
             raise TypeError(f"`base` must be a model of ctr_keras. Received: `base={base!r}`")
@@ -63,9 +65,8 @@ class TunedTexts(CTRModel):
         encode = DistinctTexts(encoder, name="texts")
         strings = {name: keras.Input((), dtype="string", name=name) for name in widths}
         inputs = {name: strings.get(name, tensor) for name, tensor in base.input.items()}
-        graph = keras.Model(base.input, base.tensors, name="base")
-        tensors = graph({**inputs, **{name: encode(text) for name, text in strings.items()}})
-        share_recalibration(tensors["logit"], base.tensors["logit"])
+        vectors = {name: encode(text) for name, text in strings.items()}
+        tensors = tensors_through(base, {**inputs, **vectors})
         super().__init__(
             base.schema.with_texts_as_strings(),
             inputs,
@@ -78,26 +79,8 @@ class TunedTexts(CTRModel):
         self.encoder = encoder
         self.layers_tuned = layers
 
-    def auxiliary_losses(self, x, y, tensors, sample_weight):
-        return self.base.auxiliary_losses(x, y, tensors, sample_weight)
-
     def get_config(self) -> dict[str, Any]:
-        config = super().get_config()
-        del config["schema"]  # The base's.
-        return {
-            **config,
-            "base": keras.saving.serialize_keras_object(self.base),
-            "encoder": keras.saving.serialize_keras_object(self.encoder),
-            "layers": self.layers_tuned,
-        }
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        parts = {
-            name: keras.saving.deserialize_keras_object(config[name], custom_objects)
-            for name in ("base", "encoder")
-        }
-        return super().from_config({**config, **parts}, custom_objects)
+        return {**super().get_config(), "layers": self.layers_tuned}
 
 
 class DistinctTexts(keras.layers.Layer):

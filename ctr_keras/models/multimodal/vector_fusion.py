@@ -2,16 +2,14 @@
 
 from typing import Any
 
-import keras
-
 from ctr_keras.api_export import export
 from ctr_keras.models.ctr_model import CTRModel
-from ctr_keras.models.multimodal.item_vectors import base_config
+from ctr_keras.models.wrapping_model import WrappingModel
 from ctr_keras.schema import Schema
 
 
 @export
-class VectorFusion(CTRModel):
+class VectorFusion(WrappingModel):
     """A ranker whose target item and past items are id and representation together.
 
         e_item = [embedding(id), W v]          for the target item and each past item, one W for all
@@ -53,14 +51,3 @@ class VectorFusion(CTRModel):
     ) -> "VectorFusion":
         """A base of a class, and this model on top of it; arguments as of `SimTier.on`."""
         return cls(model(Schema.of(schema).with_item_vectors(width), **options))
-
-    def auxiliary_losses(self, x, y, tensors, sample_weight):
-        return self.base.auxiliary_losses(x, y, tensors, sample_weight)
-
-    def get_config(self) -> dict[str, Any]:
-        return base_config(super().get_config(), self.base)
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        base = keras.saving.deserialize_keras_object(config["base"], custom_objects)
-        return super().from_config({**config, "base": base}, custom_objects)
