@@ -50,6 +50,9 @@ NegativeRatio = Annotated[
     typer.Option(help="Share of the training rows' negatives to keep; models correct for it."),
 ]
 NegativeSeed = Annotated[int, typer.Option(help="Of which negatives are kept.")]
+Epochs = Annotated[int, typer.Option(min=1)]
+LearningRate = Annotated[float, typer.Option(min=0)]
+Restart = Annotated[bool, typer.Option("--restart", help="Discard an earlier training in --out.")]
 Users = Annotated[int, typer.Option(help="How many users.")]
 Items = Annotated[int, typer.Option(help="How many items.")]
 Categories = Annotated[int, typer.Option(help="How many categories the items are of.")]
@@ -407,9 +410,9 @@ def pretrain(
     ),
     max_tokens: Annotated[int, typer.Option(min=3, help="Tokens of a text that are read.")] = 32,
     layers: Annotated[int, typer.Option(min=0, help="Last layers that learn.")] = 2,
-    epochs: Annotated[int, typer.Option(min=1)] = 3,
+    epochs: Epochs = 3,
     batch_size: Annotated[int, typer.Option(min=2, help="Pairs a batch.")] = 64,
-    learning_rate: Annotated[float, typer.Option(min=0)] = 2e-5,
+    learning_rate: LearningRate = 2e-5,
     bank_size: Annotated[int, typer.Option(min=0, help="Slots of the memory bank.")] = 196_800,
     momentum: Annotated[float, typer.Option(help="Of the encoder's slow copy.")] = 0.999,
     triplet_weight: Annotated[float, typer.Option(min=0, help="0: no hard negatives.")] = 1.0,
@@ -418,9 +421,7 @@ def pretrain(
         int | None, typer.Option(help="Stop after so many epochs without a better Acc@1.")
     ] = None,
     seed: int = 0,
-    restart: Annotated[
-        bool, typer.Option("--restart", help="Discard an earlier training in --out.")
-    ] = False,
+    restart: Restart = False,
     as_json: Json = False,
 ) -> None:
     """Train a text encoder to bring queries near their items (contrastive, SCL), or go on."""
@@ -457,9 +458,9 @@ def train(
         list[str] | None,
         typer.Option("--set", help="Argument of the model: units=[200,80]. Repeatable."),
     ] = None,
-    epochs: Annotated[int, typer.Option(min=1)] = 3,
+    epochs: Epochs = 3,
     batch_size: Annotated[int, typer.Option(min=1)] = 1024,
-    learning_rate: Annotated[float, typer.Option(min=0)] = 1e-3,
+    learning_rate: LearningRate = 1e-3,
     patience: Annotated[
         int | None, typer.Option(help="Stop after so many epochs without a better model.")
     ] = None,
@@ -481,9 +482,7 @@ def train(
         typer.Option(help="A text to use by the vectors that `encode` made. Repeatable."),
     ] = None,
     seed: int = 0,
-    restart: Annotated[
-        bool, typer.Option("--restart", help="Discard an earlier training in --out.")
-    ] = False,
+    restart: Restart = False,
     as_json: Json = False,
 ) -> None:
     """Train a model, or go on after the last whole epoch of a training that was interrupted."""

@@ -156,10 +156,10 @@ def canonical_column(schema: Schema, feature: Feature, values: Any, first_row: i
     if not feature.is_sequence:
         flat = _typed(schema, feature, values, where)
         if flat.ndim < 1 or flat.shape[1:] != feature.shape:
-            sizes = "".join(f" {size}," for size in feature.shape)
-            shape = f"(rows,{sizes}".removesuffix(",") + ")" if sizes else "(rows,)"
+            shape = ", ".join(map(str, ("rows", *feature.shape)))
             raise ValueError(
-                f"Column {feature.name!r} must have shape {shape}. Received: `shape={flat.shape}`"
+                f"Column {feature.name!r} must have shape ({shape}{'' if feature.shape else ','}). "
+                f"Received: `shape={flat.shape}`"
             )
         _check_values(schema, feature, flat, where)
         return flat

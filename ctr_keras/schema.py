@@ -424,6 +424,11 @@ class Schema:
     def by_role(self, role: str) -> tuple[Feature, ...]:
         return tuple(feature for feature in self.features if feature.role == role)
 
+    @property
+    def plain_texts(self) -> list[str]:
+        """The texts that are not split into words, which an encoder may encode."""
+        return [f.name for f in self if f.kind == "text" and not f.is_embedded]
+
     def with_encoded_texts(self, names: Iterable[str], width: int) -> "Schema":
         """The same features, some texts now model inputs by way of a text encoder.
 

@@ -6,6 +6,7 @@ import zipfile
 
 import numpy as np
 import pandas as pd
+import tensorflow as tf
 
 from ctr_keras import files
 from ctr_keras.data.split import SPLITS
@@ -157,8 +158,6 @@ def _pairs(rows: pd.DataFrame, positive_from: float, negative_up_to: float) -> p
 
 def _split(queries: pd.Series, held_out: float, seed: int) -> np.ndarray:
     """The number of each pair's split, by a hash of its query."""
-    import tensorflow as tf
-
     number = group_key(tf.constant([f"{seed}:{query}" for query in queries])).numpy()
     share = (number % 10_000) / 10_000
     return np.select([share < held_out, share < 2 * held_out], [2, 1], 0)

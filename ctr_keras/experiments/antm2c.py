@@ -126,7 +126,7 @@ class Reproduction:
 
     def _texts(self) -> SliceComparison:
         settings, schema = self.settings, Schema.load(self.data)
-        texts = settings.texts or [f.name for f in schema if f.kind == "text" and not f.is_embedded]
+        texts = settings.texts or schema.plain_texts
         if not texts:
             raise ValueError(f"The data needs a text. Received: {self.data} with {schema.names}")
         options = settings.options("MMoE")
@@ -148,7 +148,7 @@ class Reproduction:
         scenes = scenes_of(self.data, schema)
         return SliceComparison(
             title=f"{title}, {self.data}",
-            aucs={model: _by_scenario(found) for model, found in outcomes.items()},
+            aucs={model: _scenario_aucs(found) for model, found in outcomes.items()},
             baseline=next(iter(runs)),
             best=best_possible(self.data, {s: scenes == s for s in np.unique(scenes).tolist()}),
         )
@@ -161,8 +161,10 @@ class Reproduction:
                 "The data needs an id of users and one of items. "
                 f"Received: {self.data} with {schema.names}"
             )
+        # A user's rows are a task, also where the vocabulary lacks the user.
+        tasks = {**keys, "user": user_feature(schema)}
         runs = {
-            (method, role): self._cold_runs(method, role, str(key))
+            (method, role): self._cold_runs(method, role, str(key), str(tasks[role]))
             for method in COLD_METHODS
             for role, key in keys.items()
         }
@@ -181,8 +183,15 @@ class Reproduction:
             best=best_possible(self.data, {name: slices[name] for name in names}),
         )
 
-    def _cold_runs(self, method: str, role: str, key: str) -> list[Run]:
-        """The trainings of a method, for cold users or items."""
+    def _cold_runs(self, method: str, role: str, key: str, task: str) -> list[Run]:
+        """The trainings of a method, for cold users or items.
+
+        Args:
+            method: Of `COLD_METHODS`.
+            role: `"user"` or `"item"`.
+            key: The id whose embeddings `MetaEmb` generates.
+            task: The feature whose values are the tasks of MAML and MeLU.
+        """
         settings = self.settings
         wrapped = {"base": "DNN", "base_options": settings.options("DNN")}
         others: dict[str, Any] = {"few": settings.few}
@@ -192,8 +201,6 @@ class Reproduction:
             others |= {"task": key, "tasks": settings.tasks}
             return runs_of(settings, self.data, method, {**wrapped, "key": role}, **others)
         if method in ("MAML", "MeLU"):
-            # A user's rows are a task, also where the vocabulary lacks the user.
-            task = user_feature(Schema.load(self.data)) if role == "user" else key
             others |= {"task": task, "tasks": settings.tasks, "epochs": settings.task_epochs}
         return runs_of(settings, self.data, method, settings.options(method), **others)
 
@@ -204,7 +211,7 @@ class Reproduction:
         return {name: [outcomes[run.key] for run in found] for name, found in runs.items()}
 
 
-def _by_scenario(outcomes: list[Outcome]) -> dict[str, list[float]]:
+def _scenario_aucs(outcomes: list[Outcome]) -> dict[str, list[float]]:
     areas = [outcome.evaluation["scenario_auc"] for outcome in outcomes]
     return {scenario: [found[scenario] for found in areas] for scenario in areas[0]}
 

@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from ctr_keras.api_export import export
+from ctr_keras.layers.argument_checks import check_positive_integer
 
 SIZE = 196_800
 
@@ -35,13 +36,8 @@ class MemoryBank(keras.layers.Layer):
 
     def __init__(self, width: int, size: int = SIZE, **kwargs: Any):
         super().__init__(**{**kwargs, "dtype": "float32", "trainable": False})
-        for name, value in {"width": width, "size": size}.items():
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(
-                    f"`{name}` must be a positive integer. Received: `{name}={value!r}`"
-                )
-        self.width = width
-        self.size = size
+        self.width = check_positive_integer("width", width)
+        self.size = check_positive_integer("size", size)
         self._keys = self.add_weight(name="keys", shape=(size, width), initializer="zeros")
         self._ids = self.add_weight(name="ids", shape=(size,), initializer="zeros", dtype="int64")
         # How many were ever added: the place of the next one, and how much of the ring is in use.

@@ -51,7 +51,7 @@ def encode_texts(
     folder = pathlib.Path(data)
     schema = Schema.load(folder)
     if features is None:
-        features = [f.name for f in schema if f.kind == "text" and not f.is_embedded]
+        features = schema.plain_texts
         if not features:
             raise ValueError(f"{folder} has no text to encode. Received: `{schema.names}`")
     schema.with_encoded_texts(features, 1)  # Refuses what is no text.

