@@ -53,6 +53,18 @@ NegativeSeed = Annotated[int, typer.Option(help="Of which negatives are kept.")]
 Epochs = Annotated[int, typer.Option(min=1)]
 LearningRate = Annotated[float, typer.Option(min=0)]
 Restart = Annotated[bool, typer.Option("--restart", help="Discard an earlier training in --out.")]
+RESULTS = pathlib.Path("saved_models/experiments")
+Results = Annotated[
+    pathlib.Path, typer.Option(help="Keeps each training's result: run it again to go on.")
+]
+Plot = Annotated[
+    pathlib.Path | None, typer.Option(help="Draw the figure: a .png, .svg or .pdf file.")
+]
+Jobs = Annotated[int, typer.Option(min=1, help="Trainings at a time.")]
+TrainingSettings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Of all trainings: seeds=5, epochs=5. Repeatable."),
+]
 Users = Annotated[int, typer.Option(help="How many users.")]
 Items = Annotated[int, typer.Option(help="How many items.")]
 Categories = Annotated[int, typer.Option(help="How many categories the items are of.")]
@@ -517,20 +529,28 @@ def evaluate(
     few: Annotated[
         int, typer.Option(min=1, help="With --train: rows from which on they are not cold.")
     ] = 100,
+    item_groups: Annotated[
+        int | None,
+        typer.Option(min=1, help="With --train: AUC of so many groups of items, rare to frequent."),
+    ] = None,
     adapt: Annotated[
         str | None,
         typer.Option(help="With --train, for MAML, MeLU, MetaEmb: feature to adapt to first."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """AUC, GAUC, log loss and calibration of a model, or AUC of cold users and items."""
+    """AUC, GAUC, log loss and calibration of a model, or AUC of cold or rare users and items."""
     from ctr_keras import training
 
+    if train is not None and item_groups is not None:
+        by_group = training.evaluate_by_frequency(model, train, data, groups=item_groups)
+        return _print(by_group, as_json)
     if train is not None:
         found = training.evaluate_cold_start(model, train, data, few=few, adapt=adapt)
         return _print(found, as_json)
-    if adapt is not None:
-        raise typer.BadParameter("needs --train", param_hint="--adapt")
+    for name, value in {"--adapt": adapt, "--item-groups": item_groups}.items():
+        if value is not None:
+            raise typer.BadParameter("needs --train", param_hint=name)
     _print(training.evaluate(model, data), as_json)
 
 
@@ -605,13 +625,9 @@ def reproduce_at4ctr(
         int | None,
         typer.Option(help="2: shares of negatives, 3, 4: loss weights, 5: cosines."),
     ] = None,
-    out: Annotated[
-        pathlib.Path, typer.Option(help="Keeps each training's result: run it again to go on.")
-    ] = pathlib.Path("saved_models/experiments"),
-    plot: Annotated[
-        pathlib.Path | None, typer.Option(help="Draw the figure: a .png, .svg or .pdf file.")
-    ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Trainings at a time.")] = 1,
+    out: Results = RESULTS,
+    plot: Plot = None,
+    jobs: Jobs = 1,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", help="Of all trainings: seeds=5, negative_ratio=0.1. Repeatable."),
@@ -622,20 +638,10 @@ def reproduce_at4ctr(
     from ctr_keras.experiments import at4ctr
     from ctr_keras.experiments.settings import settings_of
 
-    if (table is None) == (figure is None):
-        raise typer.BadParameter("give either --table or --figure")
-    if plot is not None and figure is None:
-        raise typer.BadParameter("draws a --figure", param_hint="--plot")
+    _check_one(table, figure, plot)
     options = settings_of(at4ctr.Settings, _options(settings or []))
     reproduction = at4ctr.Reproduction(data, out, options, jobs=jobs, report=_report)
-    if table is not None:
-        _print(reproduction.table(table), as_json)
-    if figure is not None:
-        result = reproduction.figure(figure)
-        if plot is not None:
-            result.save(plot)
-            _report(f"drew {plot}")
-        _print(result, as_json)
+    _reproduce(reproduction, table, figure, plot, as_json)
 
 
 @reproduce_app.command("antm2c")
@@ -644,14 +650,9 @@ def reproduce_antm2c(
     table: Annotated[
         int, typer.Option(help="5: models of scenarios, 7: cold start, 8: with and without texts.")
     ] = 5,
-    out: Annotated[
-        pathlib.Path, typer.Option(help="Keeps each training's result: run it again to go on.")
-    ] = pathlib.Path("saved_models/experiments"),
-    jobs: Annotated[int, typer.Option(min=1, help="Trainings at a time.")] = 1,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Of all trainings: seeds=5, epochs=5. Repeatable."),
-    ] = None,
+    out: Results = RESULTS,
+    jobs: Jobs = 1,
+    settings: TrainingSettings = None,
     as_json: Json = False,
 ) -> None:
     """AntM2C: models of several scenarios, methods of cold start, texts beside ids."""
@@ -661,6 +662,52 @@ def reproduce_antm2c(
     options = settings_of(antm2c.Settings, _options(settings or []))
     reproduction = antm2c.Reproduction(data, out, options, jobs=jobs, report=_report)
     _print(reproduction.table(table), as_json)
+
+
+@reproduce_app.command("taobao-multimodal")
+def reproduce_taobao_multimodal(
+    data: Data = pathlib.Path("tf_data/movielens"),
+    table: Annotated[
+        str | None, typer.Option(help="3: ways to use representations of items.")
+    ] = None,
+    figure: Annotated[
+        str | None,
+        typer.Option(help="3: epoch after epoch, 6b: rare items, 6c: epochs of MAKE alone."),
+    ] = None,
+    out: Results = RESULTS,
+    plot: Plot = None,
+    jobs: Jobs = 1,
+    settings: TrainingSettings = None,
+    as_json: Json = False,
+) -> None:
+    """Taobao's multimodal representations, on data whose items `encode --items` gave vectors."""
+    from ctr_keras.experiments import taobao_multimodal
+    from ctr_keras.experiments.settings import settings_of
+
+    _check_one(table, figure, plot)
+    options = settings_of(taobao_multimodal.Settings, _options(settings or []))
+    reproduction = taobao_multimodal.Reproduction(data, out, options, jobs=jobs, report=_report)
+    _reproduce(reproduction, table, figure, plot, as_json)
+
+
+def _check_one(table: Any, figure: Any, plot: pathlib.Path | None) -> None:
+    if (table is None) == (figure is None):
+        raise typer.BadParameter("give either --table or --figure")
+    if plot is not None and figure is None:
+        raise typer.BadParameter("draws a --figure", param_hint="--plot")
+
+
+def _reproduce(
+    reproduction: Any, table: Any, figure: Any, plot: pathlib.Path | None, as_json: bool
+) -> None:
+    """Print a table, or a figure's numbers, and draw the figure."""
+    if table is not None:
+        return _print(reproduction.table(table), as_json)
+    result = reproduction.figure(figure)
+    if plot is not None:
+        result.save(plot)
+        _report(f"drew {plot}")
+    _print(result, as_json)
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from ctr_keras.columns import Ragged
 from ctr_keras.data.cold_slices import cold_slices, exposure_counts
 from ctr_keras.data.describe import Description, describe, plot
+from ctr_keras.data.frequency_groups import frequency_groups
 from ctr_keras.data.history import past_items
 from ctr_keras.data.manifest import Manifest
 from ctr_keras.data.negatives import down_sample_negatives, recalibrate
@@ -21,6 +22,7 @@ __all__ = [
     "describe",
     "down_sample_negatives",
     "exposure_counts",
+    "frequency_groups",
     "past_items",
     "plot",
     "read",

@@ -42,9 +42,9 @@ class Lookups:
             kind = TEXT_VECTORS if feature.is_encoded_text else ITEM_VECTORS
             if kind not in opened:
                 path = paths[kind]
-                opened[kind] = VectorTable.open(
-                    folder.resolve().parent / kind if path is None else path
-                )
+                # A split may be a link to that of other data, beside which other vectors lie.
+                beside = pathlib.Path(os.path.abspath(folder)).parent / kind
+                opened[kind] = VectorTable.open(beside if path is None else path)
             tables[feature.name] = table = opened[kind]
             if feature.width != table.width:
                 raise ValueError(

@@ -110,6 +110,16 @@ class VectorTable:
             )
         return found
 
+    @classmethod
+    def of_texts(cls, data: str | os.PathLike) -> "VectorTable":
+        """The vectors of the texts of a prepared folder."""
+        return cls.open(pathlib.Path(data) / TEXT_VECTORS)
+
+    @classmethod
+    def of_items(cls, data: str | os.PathLike) -> "VectorTable":
+        """The vectors of the items of a prepared folder."""
+        return cls.open(pathlib.Path(data) / ITEM_VECTORS)
+
     def __len__(self) -> int:
         return len(self.keys)
 

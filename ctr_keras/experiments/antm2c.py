@@ -20,7 +20,7 @@ from ctr_keras import data as ctr_data
 from ctr_keras import metrics
 from ctr_keras.data.describe import user_feature
 from ctr_keras.datasets import truth
-from ctr_keras.experiments.runs import Outcome, Run, run_all
+from ctr_keras.experiments.runs import Outcome, Run, run_labelled
 from ctr_keras.experiments.settings import check_positive, runs_of
 from ctr_keras.experiments.slice_comparison import SliceComparison
 from ctr_keras.schema import Schema
@@ -206,9 +206,7 @@ class Reproduction:
 
     def _trained(self, runs: Mapping[Any, list[Run]]) -> dict[Any, list[Outcome]]:
         """The outcomes of several lists of runs."""
-        every = [run for found in runs.values() for run in found]
-        outcomes = run_all(every, self.out, jobs=self.jobs, report=self.report)
-        return {name: [outcomes[run.key] for run in found] for name, found in runs.items()}
+        return run_labelled(runs, self.out, jobs=self.jobs, report=self.report)
 
 
 def _scenario_aucs(outcomes: list[Outcome]) -> dict[str, list[float]]:

@@ -20,7 +20,7 @@ from typing import Any
 from ctr_keras.experiments.comparison import Comparison, Method
 from ctr_keras.experiments.down_sampled import down_sampled
 from ctr_keras.experiments.figures import Figure, cost_figure, relevance_figure, weight_figure
-from ctr_keras.experiments.runs import Outcome, Run, run_all
+from ctr_keras.experiments.runs import Outcome, Run, run_labelled
 from ctr_keras.experiments.settings import check_positive, runs_of
 from ctr_keras.negative_ratio import check_negative_ratio
 
@@ -241,6 +241,4 @@ class Reproduction:
         return self.settings.runs(data or self.data, "AT4CTR", **options)
 
     def _trained(self, runs: dict[str, list[Run]]) -> dict[str, list[Outcome]]:
-        every = [run for of_method in runs.values() for run in of_method]
-        outcomes = run_all(every, self.out, jobs=self.jobs, report=self.report)
-        return {label: [outcomes[run.key] for run in found] for label, found in runs.items()}
+        return run_labelled(runs, self.out, jobs=self.jobs, report=self.report)

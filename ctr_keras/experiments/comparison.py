@@ -10,6 +10,8 @@ from scipy import stats
 
 from ctr_keras.experiments.runs import Outcome
 
+_NAMES = {"auc": "AUC", "gauc": "GAUC"}
+
 
 @dataclasses.dataclass(frozen=True)
 class Method:
@@ -31,33 +33,38 @@ class Method:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """A table of methods that were trained with the same seeds on the same rows."""
+    """A table of methods that were trained with the same seeds on the same rows.
+
+    Attributes:
+        title: What it shows.
+        methods: Its lines.
+        metrics: Those whose gains it shows, of `_NAMES`.
+    """
 
     title: str
     methods: Sequence[Method]
+    metrics: Sequence[str] = ("auc",)
 
     def to_dict(self) -> dict[str, Any]:
         return {"title": self.title, "methods": [self._line(method) for method in self.methods]}
 
     def to_text(self) -> str:
         width = max(len(method.label) for method in self.methods) + 2
-        header = f"{'AUC':>16}{'GAUC':>9}{'log loss':>10}{'gain':>10}{'p':>8}{'epoch':>7}{'s':>6}"
+        gains = "".join(f"{_NAMES[m] + ' gain':>11}{'p':>8}" for m in self.metrics)
+        header = f"{'AUC':>16}{'GAUC':>9}{'log loss':>10}{gains}{'epoch':>7}{'s':>6}"
         lines = [self.title, f"{'':<{width}}{header}"]
         for line in map(self._line, self.methods):
-            gain = p = ""
-            if line["against"] is not None:
-                gain = f"{line['gain']:+.4f}"
-                p = "" if line["p"] is None else f"{line['p']:.3f}"
             seconds = "" if line["seconds"] is None else f"{line['seconds']:.0f}"
             gauc = "" if line["gauc"] is None else f"{line['gauc']:.4f}"
             lines.append(
                 f"{line['label']:<{width}}{line['auc']:>7.4f} ± {line['auc_std']:.4f}"
-                f"{gauc:>9}{line['log_loss']:>10.4f}{gain:>10}{p:>8}"
+                f"{gauc:>9}{line['log_loss']:>10.4f}"
+                f"{''.join(self._gain(line, metric) for metric in self.metrics)}"
                 f"{line['best_epoch']:>7.1f}{seconds:>6}"
             )
         seeds = len(self.methods[0].outcomes)
         lines.append(
-            f"test rows, {seeds} seeds; gain: AUC over {self._baselines()}, p: paired t-test; "
+            f"test rows, {seeds} seeds; gain: over {self._baselines()}, p: paired t-test; "
             "epoch: the best one on the validation rows, s: seconds of a training"
         )
         return "\n".join(lines)
@@ -82,8 +89,21 @@ class Comparison:
         }
         if method.against is not None:
             base = next(other for other in self.methods if other.label == method.against)
-            line |= paired(method.values("auc"), base.values("auc"))
+            for metric in self.metrics:
+                found = paired(method.values(metric), base.values(metric))
+                line |= {_key(name, metric): value for name, value in found.items()}
         return line
+
+    def _gain(self, line: dict[str, Any], metric: str) -> str:
+        """Gain and p of a line, as they are shown."""
+        if line["against"] is None:
+            return f"{'':>19}"
+        p = line[_key("p", metric)]
+        return f"{line[_key('gain', metric)]:>+11.4f}{'' if p is None else format(p, '.3f'):>8}"
+
+
+def _key(name: str, metric: str) -> str:
+    return name if metric == "auc" else f"{metric}_{name}"
 
 
 def paired(values: np.ndarray, base: np.ndarray) -> dict[str, float | None]:

@@ -11,13 +11,14 @@ import os
 import pathlib
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
 
-from ctr_keras import data, files
-from ctr_keras.data.vector_table import TEXT_VECTORS
+from ctr_keras import data, files, training
 from ctr_keras.experiments.relevance import relevance
 from ctr_keras.schema import Schema
+
+Label = TypeVar("Label")
 
 _RESULT_FILE = "result.json"
 _CODE = ("data", "layers", "losses", "models", "optimizers", "training")
@@ -42,6 +43,7 @@ class Run:
         texts: Texts that enter by their vectors, see `training.TrainingConfig`.
         few: From how many training rows on a user or an item is no longer cold; `None` to evaluate
             on all test rows alone.
+        item_groups: How many groups of items, by their training rows, to evaluate on apart.
     """
 
     data: str
@@ -56,6 +58,7 @@ class Run:
     tasks: int | None = None
     texts: tuple[str, ...] = ()
     few: int | None = None
+    item_groups: int | None = None
 
     @functools.cached_property
     def key(self) -> str:
@@ -67,7 +70,9 @@ class Run:
         config["code"] = _code_digest()
         config["schema"] = Schema.load(folder).fingerprint
         if self.texts:
-            config["encoder"] = data.VectorTable.open(f"{folder}/{TEXT_VECTORS}").encoder
+            config["encoder"] = data.VectorTable.of_texts(folder).encoder
+        if training.takes_item_vectors(self.model):
+            config["item_vectors"] = data.VectorTable.of_items(folder).encoder
         text = json.dumps(config, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -86,6 +91,8 @@ class Outcome:
         train_bytes: Size of their files.
         relevance: `experiments.relevance.relevance` of the trained model.
         cold_start: `training.ColdStartEvaluation` as a dict, or `None`.
+        by_frequency: `training.FrequencyEvaluation` as a dict, or `None`.
+        history: Losses and metrics of each epoch, on the training and the validation rows.
     """
 
     evaluation: dict[str, Any]
@@ -96,6 +103,8 @@ class Outcome:
     train_bytes: int
     relevance: dict[str, Any] | None
     cold_start: dict[str, Any] | None = None
+    by_frequency: dict[str, Any] | None = None
+    history: list[dict[str, float]] = dataclasses.field(default_factory=list)
 
 
 def run_all(
@@ -125,6 +134,20 @@ def run_all(
         outcomes[key] = outcome
         report(f"{number}/{len(missing)} {_describe(wanted[key], outcome)}")
     return {key: outcome for key, outcome in outcomes.items() if outcome is not None}
+
+
+def run_labelled(
+    runs: Mapping[Label, list[Run]],
+    out: str | os.PathLike,
+    *,
+    jobs: int = 1,
+    report: Callable[[str], Any] = lambda line: None,
+) -> dict[Label, list[Outcome]]:
+    """The outcomes of several lists of runs, as `run_all` gets them."""
+    outcomes = run_all(
+        [run for found in runs.values() for run in found], out, jobs=jobs, report=report
+    )
+    return {label: [outcomes[run.key] for run in found] for label, found in runs.items()}
 
 
 def _here(tasks: dict[str, tuple[Run, str]]) -> Iterator[tuple[str, Outcome]]:
@@ -173,12 +196,10 @@ def _train(run: Run, folder: str) -> Outcome:
 
 
 def _train_anew(run: Run, folder: pathlib.Path) -> Outcome:
-    from ctr_keras import training
-
     work = folder / "training"
     is_resumed = work.exists()
     settings = dataclasses.asdict(run)
-    few = settings.pop("few")
+    few, groups = settings.pop("few"), settings.pop("item_groups")
     config = training.TrainingConfig(out=str(work), **settings)
     started = time.perf_counter()
     trained = training.train(config, progress=False)
@@ -194,6 +215,8 @@ def _train_anew(run: Run, folder: pathlib.Path) -> Outcome:
         train_bytes=sum(shard.bytes for shard in manifest.shards),
         relevance=relevance(model, f"{run.data}/test"),
         cold_start=None if few is None else _cold_start(model, run, few),
+        by_frequency=None if groups is None else _by_frequency(model, run, groups),
+        history=trained.history,
     )
     content = {"run": dataclasses.asdict(run), "outcome": dataclasses.asdict(outcome)}
     text = json.dumps(content, indent=1, sort_keys=True)
@@ -203,10 +226,15 @@ def _train_anew(run: Run, folder: pathlib.Path) -> Outcome:
 
 
 def _cold_start(model: Any, run: Run, few: int) -> dict[str, Any]:
-    from ctr_keras import training
-
     found = training.evaluate_cold_start(
         model, f"{run.data}/train", f"{run.data}/test", few=few, adapt=run.task
+    )
+    return found.to_dict()
+
+
+def _by_frequency(model: Any, run: Run, groups: int) -> dict[str, Any]:
+    found = training.evaluate_by_frequency(
+        model, f"{run.data}/train", f"{run.data}/test", groups=groups
     )
     return found.to_dict()
 

@@ -1,7 +1,8 @@
 """The training and evaluation jobs: a prepared folder in, a model and its metrics out."""
 
-from ctr_keras.training.build import build_model
+from ctr_keras.training.build import build_model, takes_item_vectors
 from ctr_keras.training.evaluate import Evaluation, evaluate, load_model
+from ctr_keras.training.evaluate_by_frequency import FrequencyEvaluation, evaluate_by_frequency
 from ctr_keras.training.evaluate_cold_start import (
     ColdStartEvaluation,
     Slice,
@@ -14,6 +15,7 @@ from ctr_keras.training.train import Training, TrainingConfig, train
 __all__ = [
     "ColdStartEvaluation",
     "Evaluation",
+    "FrequencyEvaluation",
     "GateUsage",
     "Pretraining",
     "PretrainingConfig",
@@ -22,10 +24,12 @@ __all__ = [
     "TrainingConfig",
     "build_model",
     "evaluate",
+    "evaluate_by_frequency",
     "evaluate_cold_start",
     "gate_usage",
     "load_model",
     "pair_accuracy",
     "pretrain",
+    "takes_item_vectors",
     "train",
 ]

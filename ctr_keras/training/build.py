@@ -48,7 +48,7 @@ def _on(
     name: str, cls: Any, base: str, schema: Schema, options: dict[str, Any], base_options: dict
 ) -> models.CTRModel:
     """A model that builds its base itself."""
-    known = set(inspect.signature(cls.on).parameters) - {"model", "schema", "options"}
+    known = arguments(name) - {"model", "schema", "options"}
     _check_known(name, options, known)
     return cls.on(model_class(base), schema, **options, **base_options)
 
@@ -68,6 +68,17 @@ def model_class(name: str) -> type[models.CTRModel]:
     if name not in known:
         raise ValueError(f"`model` must be one of {', '.join(known)}. Received: `model={name!r}`")
     return getattr(models, name)
+
+
+def arguments(name: str) -> set[str]:
+    """What `build_model` takes for a model, those of its base apart."""
+    cls = model_class(name)
+    return set(inspect.signature(getattr(cls, "on", cls)).parameters)
+
+
+def takes_item_vectors(name: str) -> bool:
+    """Whether a model has the vectors of items among its inputs."""
+    return not arguments(name).isdisjoint({"width", "extractor"})
 
 
 def _wraps_another(cls: type) -> bool:

@@ -1,20 +1,24 @@
 """Training a model of the package on a prepared folder, from scratch or where it stopped."""
 
 import dataclasses
-import inspect
 import pathlib
 from typing import Any
 
 import tensorflow as tf
 
 from ctr_keras import data, pretraining
-from ctr_keras.data.vector_table import ITEM_VECTORS, TEXT_VECTORS
 from ctr_keras.models import CTRModel
 from ctr_keras.negative_ratio import check_negative_ratio
 from ctr_keras.optimizers import LazyAdam
 from ctr_keras.schema import Schema
 from ctr_keras.seed import set_seed
-from ctr_keras.training.build import DEFAULT_BASE, build_model, model_class
+from ctr_keras.training.build import (
+    DEFAULT_BASE,
+    arguments,
+    build_model,
+    model_class,
+    takes_item_vectors,
+)
 from ctr_keras.training.checkpoint import Checkpoint, key_of
 from ctr_keras.training.evaluate import load_model
 from ctr_keras.training.progress import ProgressBar
@@ -31,8 +35,9 @@ class TrainingConfig:
         options: Arguments of the model, such as `{"embedding_dim": 16}`; `base` and `base_options`
             name the model that `AT4CTR` or `CL4CTR` wraps. That of `MetaEmb` is trained before it
             by the same settings, in the folder `base` of `out`; so is the extractor of `MAKE`, in
-            `extractor`, with the arguments `extractor` and for `extractor_epochs`. The width of
-            item vectors is that of the table in `data`.
+            `extractor`, with the arguments `extractor` and for `extractor_epochs` (0 to train it
+            with the ranker alone, with `joint`). The width of item vectors is that of the table in
+            `data`.
         epochs: Number of epochs.
         batch_size: Rows a batch.
         learning_rate: Of `LazyAdam`.
@@ -139,11 +144,7 @@ def _schema(config: TrainingConfig) -> Schema:
     encoder = config.options.get("encoder")
     if encoder is not None:  # The model encodes by itself.
         return schema.with_encoded_texts(config.texts, pretraining.encoder_width(encoder))
-    return schema.with_encoded_texts(config.texts, _text_vectors(config).width)
-
-
-def _text_vectors(config: TrainingConfig) -> data.VectorTable:
-    return data.VectorTable.open(pathlib.Path(config.data) / TEXT_VECTORS)
+    return schema.with_encoded_texts(config.texts, data.VectorTable.of_texts(config.data).width)
 
 
 def _training_rows(config: TrainingConfig, model: CTRModel, epoch: int) -> tf.data.Dataset:
@@ -195,7 +196,9 @@ def _checkpoint(config: TrainingConfig, schema: Schema, restart: bool) -> Checkp
     prepared = data.Manifest.load(f"{config.data}/train").negative_ratio
     key["negative_ratio"] = prepared * check_negative_ratio("negative_ratio", config.negative_ratio)
     if config.texts and "encoder" not in config.options:
-        key["encoder"] = _text_vectors(config).encoder
+        key["encoder"] = data.VectorTable.of_texts(config.data).encoder
+    if takes_item_vectors(config.model):
+        key["item_vectors"] = data.VectorTable.of_items(config.data).encoder
     checkpoint = Checkpoint(folder, key, config.patience)
     if restart:
         checkpoint.discard()
@@ -213,9 +216,9 @@ def _new_model(config: TrainingConfig, schema: Schema, restart: bool, progress: 
     if config.epochs < 1:
         raise ValueError(f"`epochs` must be positive. Received: `epochs={config.epochs}`")
     cls, options = model_class(config.model), dict(config.options)
-    takes = set(inspect.signature(getattr(cls, "on", cls)).parameters)
-    if "width" in takes and "width" not in options:
-        options["width"] = data.VectorTable.open(pathlib.Path(config.data) / ITEM_VECTORS).width
+    takes = arguments(config.model)
+    if "width" in takes:
+        options.setdefault("width", data.VectorTable.of_items(config.data).width)
     first: dict[str, dict[str, Any]] = {}
     if cls.needs_trained_base:
         first["base"] = {
@@ -230,9 +233,24 @@ def _new_model(config: TrainingConfig, schema: Schema, restart: bool, progress: 
             "epochs": options.pop("extractor_epochs", config.epochs),
         }
     for name, changes in first.items():
+        if changes.get("epochs") == 0:
+            options[name] = _untrained_extractor(config, schema, changes["options"])
+            continue
         part = dataclasses.replace(config, out=str(pathlib.Path(config.out) / name), **changes)
         options[name] = load_model(train(part, restart=restart, progress=progress).model)
     set_seed(config.seed)
     model = build_model(config.model, schema, options)
     model.compile(LazyAdam(config.learning_rate))
     return model
+
+
+def _untrained_extractor(
+    config: TrainingConfig, schema: Schema, options: dict[str, Any]
+) -> CTRModel:
+    if not config.options.get("joint"):
+        raise ValueError(
+            "An extractor of no epoch learns with the ranker: set `joint` too. "
+            f"Received: `extractor_epochs=0`, `joint={config.options.get('joint')}`"
+        )
+    width = {"width": data.VectorTable.of_items(config.data).width}
+    return build_model("KnowledgeExtractor", schema, {**width, **options})

@@ -151,7 +151,7 @@ class MAKE(WrappingModel):
         extractor: KnowledgeExtractor,
         *,
         joint: bool = False,
-        num_tiers: int = 20,
+        num_tiers: int | None = None,
         **options: Any,
     ) -> "MAKE":
         """A base of a class, and this model on top of it.
@@ -161,13 +161,17 @@ class MAKE(WrappingModel):
             schema: Features of the rows, without vectors.
             extractor: A `KnowledgeExtractor`, trained.
             joint: Whether the extractor learns with the ranker.
-            num_tiers: How many tiers, of `SimTierMAKE`.
+            num_tiers: How many tiers, of `SimTierMAKE` alone, which has 20 by default.
             **options: Arguments of the base.
         """
         width = extractor.tensors[KNOWLEDGE].shape[-1]
         features = [Feature(KNOWLEDGE, "item", kind="vector", width=width)]
         if cls.takes_tiers:
-            features.append(tiers_feature(num_tiers))
+            features.append(tiers_feature(20 if num_tiers is None else num_tiers))
+        elif num_tiers is not None:
+            raise ValueError(
+                f"`SimTierMAKE` has tiers, `MAKE` has none. Received: `num_tiers={num_tiers}`"
+            )
         return cls(model(extended(schema, *features), **options), extractor, joint)
 
     def get_config(self) -> dict[str, Any]:

@@ -1,0 +1,126 @@
+import numpy as np
+import pytest
+
+from ctr_keras import data as ctr_data
+from ctr_keras.experiments import taobao_multimodal
+from ctr_keras.experiments.multimodal_figures import epochs_figure, frequency_figure
+from ctr_keras.experiments.runs import Outcome
+from ctr_keras.schema import Feature, Schema, Vocabulary
+
+TINY = taobao_multimodal.Settings(
+    seeds=1, epochs=1, base="WideDeep", embedding_dim=2, units=(4,), make_units=(4,),
+    make_projection=None, make_epochs=1, make_sweep=(0, 1), curve_epochs=2, item_groups=3,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tiny_data(tmp_path_factory):
+    """Users click what has the vector of their last click."""
+    folder = tmp_path_factory.mktemp("tiny")
+    items = Vocabulary.of_size(20)
+    schema = Schema(
+        [
+            Feature("user_id", "user", vocabulary=Vocabulary.of_size(20)),
+            Feature("item_id", "item", vocabulary=items),
+            Feature("history_item_id", "history", length=4, shares="item_id"),
+            Feature("group", "group"),
+            Feature("label", "label", kind="number"),
+        ]
+    ).save(folder)
+    for seed, name in enumerate(("train", "valid", "test")):
+        rng = np.random.default_rng(seed)
+        user, item = (rng.integers(2, 20, 300) for _ in range(2))
+        past = [rng.integers(2, 20, 3).tolist() for _ in range(300)]
+        label = [float(p[-1] % 3 == i % 3) for p, i in zip(past, item, strict=True)]
+        ctr_data.write(
+            folder / name, schema,
+            {"user_id": user, "item_id": item, "history_item_id": past, "group": user,
+             "label": label},
+        )  # fmt: skip
+    table = ctr_data.VectorTable.create(folder / "item_vectors", {"encoder": "by hand"}, 3)
+    table.extended(np.arange(2, 20), np.eye(3, dtype=np.float32)[np.arange(2, 20) % 3])
+    return folder
+
+
+def options_of(base):
+    settings = taobao_multimodal.Settings(base=base)
+    return {model: settings.options(model) for model in (base, "SimTier", "SimTierMAKE")}
+
+
+def test_all_methods_share_the_base():
+    found = options_of("DIN")
+    assert found["SimTier"]["base_options"] == found["SimTierMAKE"]["base_options"] == found["DIN"]
+    assert found["SimTierMAKE"]["extractor_epochs"] == 5 and not found["SimTierMAKE"]["joint"]
+
+
+@pytest.fixture
+def tiny(tiny_data, tmp_path):
+    lines = []
+    reproduction = taobao_multimodal.Reproduction(tiny_data, tmp_path, TINY, report=lines.append)
+    return reproduction, lines
+
+
+def test_table_3(tiny, monkeypatch):
+    methods = {name: taobao_multimodal.METHODS[name] for name in ("SimTier", "SimTier + MAKE")}
+    monkeypatch.setattr(taobao_multimodal, "METHODS", methods)  # Each takes seconds.
+    reproduction, lines = tiny
+    table = reproduction.table("3")
+    assert lines[0] == "3 trainings, 0 of them done before"
+    lines = {line["label"]: line for line in table.to_dict()["methods"]}
+    base, tier = lines["ids alone"], lines["SimTier"]
+    assert tier["gain"] == pytest.approx(tier["auc"] - base["auc"])
+    assert tier["gauc_gain"] == pytest.approx(tier["gauc"] - base["gauc"])
+    assert "GAUC gain" in table.to_text() and "AUC gain" in table.to_text()
+    # The same trainings make the figure.
+    figure = reproduction.figure("6b")
+    assert len(figure.to_dict()["groups"]) == 3
+
+
+def test_figure_6c(tiny, tmp_path):
+    reproduction, lines = tiny
+    figure = reproduction.figure("6c")
+    assert lines[0] == "3 trainings, 0 of them done before"
+    labels = [line["label"] for line in figure.to_dict()["methods"]]
+    assert labels == ["ids alone", "0 epochs", "1 epochs"]
+    figure.save(tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").stat().st_size > 0
+
+
+def outcome(history=(), **by_frequency):
+    return Outcome({}, 1, 1, None, 1, 1, None, by_frequency=by_frequency, history=list(history))
+
+
+def test_epochs_figure(tmp_path):
+    of = {
+        "a": [outcome([{"val_auc": 0.6}, {"val_auc": 0.5}]),
+              outcome([{"val_auc": 0.8}, {"val_auc": 0.7}])],
+        "b": [outcome([{"val_auc": 0.1}, {"val_auc": 0.2}])] * 2,
+    }  # fmt: skip
+    figure = epochs_figure("t", of)
+    assert "0.7000   0.6000" in figure.to_text() and "0.1000   0.2000" in figure.to_text()
+    assert figure.to_dict()["aucs"]["a"] == [[0.6, 0.5], [0.8, 0.7]]
+    figure.save(tmp_path / "plot.svg")
+
+
+def test_frequency_figure(tmp_path):
+    before = [outcome(rows=[5, 6], auc=[0.5, 0.8], log_loss=[0.2, 0.1])] * 2
+    after = [
+        outcome(rows=[5, 6], auc=[0.6, 0.8], log_loss=[0.1, 0.1]),
+        outcome(rows=[5, 6], auc=[0.7, 0.8], log_loss=[0.1, 0.1]),
+    ]
+    figure = frequency_figure("t", before, after)
+    rare, frequent = figure.to_dict()["groups"]
+    assert rare["auc_change"] == pytest.approx(0.3) and rare["log_loss_change"] == -0.5
+    assert frequent["auc_change"] == 0 and frequent["auc_p"] is None
+    assert "+30.00%" in figure.to_text()
+    figure.save(tmp_path / "plot.svg")
+
+
+def test_bad_arguments(tiny):
+    reproduction, _ = tiny
+    with pytest.raises(ValueError, match="`table='5'`"):
+        reproduction.table("5")
+    with pytest.raises(ValueError, match="`figure='6'`"):
+        reproduction.figure("6")
+    with pytest.raises(ValueError, match="`curve_epochs=0`"):
+        taobao_multimodal.Settings(curve_epochs=0)
