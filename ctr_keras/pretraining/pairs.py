@@ -8,16 +8,26 @@ import tensorflow as tf
 
 from ctr_keras.data.read import read
 
+VIEWS = ("query", "item")
+
 
 def read_pairs(
-    path: str | os.PathLike, batch_size: int = 64, *, shuffle: bool = False, seed: int = 0,
+    path: str | os.PathLike,
+    batch_size: int = 64,
+    *,
+    views: str = "query",
+    shuffle: bool = False,
+    seed: int = 0,
     epoch: int = 0,
-) -> tf.data.Dataset:  # fmt: skip
+) -> tf.data.Dataset:
     """Batches as `ContrastiveModel` takes them, of a split that `ctr-keras prepare pairs` made.
 
     Args:
         path: Folder of a split.
         batch_size: Pairs a batch.
+        views: What a pair is: `"query"` for a query and the item it led to; `"item"` for two views
+            of the item, every other word of its text and the words between, which knows nothing of
+            what people search for.
         shuffle: Whether to shuffle.
         seed: Of the shuffle.
         epoch: Number of the first epoch, as for `ck.data.read`.
@@ -25,9 +35,21 @@ def read_pairs(
     Returns:
         A data set of dicts: `query`, `item` and `negative` strings `(batch,)`, `item_id` int64 and
         `has_negative` bool `(batch,)`.
+
+    Raises:
+        ValueError: `views` is none of these, or there is no data.
     """
+    if views not in VIEWS:
+        raise ValueError(f"`views` must be one of {VIEWS}. Received: `views={views!r}`")
 
     def as_pairs(x: dict[str, Any], y: tf.Tensor) -> dict[str, tf.Tensor]:
+        if views == "item":
+            words = tf.strings.split(x["item"])
+            odd, even = (
+                tf.strings.reduce_join(words[:, first::2], axis=1, separator=" ")
+                for first in (0, 1)
+            )
+            x = {**x, "query": odd, "item": tf.where(even == "", odd, even)}
         return {**x, "has_negative": tf.not_equal(x["negative"], "")}
 
     rows = read(path, batch_size=batch_size, shuffle=shuffle, seed=seed, epoch=epoch)
