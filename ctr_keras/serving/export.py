@@ -5,7 +5,7 @@ import os
 import pathlib
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -14,12 +14,12 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from ctr_keras import files
 from ctr_keras.encoding import FeatureEncoder
-from ctr_keras.examples import parse_examples, raw_dtype
+from ctr_keras.examples import parse_examples
 from ctr_keras.models import CTRModel
 from ctr_keras.models.candidates import score_candidates
-from ctr_keras.schema import Feature
 from ctr_keras.serving.model_card import MODEL_CARD_FILE, model_card
 from ctr_keras.serving.server_files import write_server_files
+from ctr_keras.serving.signatures import expected_signatures
 from ctr_keras.serving.versions import SCHEMA_FILE, latest_version
 from ctr_keras.serving.warmup_requests import require_serving_api, write_warmup
 
@@ -153,14 +153,12 @@ class _ServingModule(tf.Module):
 
     def __init__(self, model: CTRModel, text_encoder: keras.Model | None):
         super().__init__(name="serving")
-        self._inputs = model.schema.inputs
+        self._schema = model.schema
         self.encoder = FeatureEncoder(model.schema)
         inference = model.inference_model()
         self._infer = lambda features: inference(features, training=False)
         self._score = lambda user, items: score_candidates(inference, user, items)
-        self._of_items = [f.name for f in self._inputs if model.schema.is_of_item(f.name)]
-        self._of_user = [f.name for f in self._inputs if f.name not in self._of_items]
-        self._texts = [f.name for f in self._inputs if f.is_encoded_text]
+        self._texts = [f.name for f in model.schema.inputs if f.is_encoded_text]
         variables = list(inference.variables)
         if text_encoder is not None:
             self._encode_text = lambda texts: text_encoder(texts, training=False)
@@ -168,25 +166,27 @@ class _ServingModule(tf.Module):
         self.weights = [variable.value for variable in variables]
 
     def signatures(self) -> dict:
-        columns = {f.name: column_spec(f) for f in self._inputs}
-        examples = tf.TensorSpec((None,), tf.string, name="examples")
         functions = {
-            "serving_default": _traced(self._from_columns, **columns),
-            "serving_examples": _traced(self._from_examples, examples=examples),
+            "serving_default": self._from_columns,
+            "serving_examples": self._from_examples,
+            "rank": self._rank,
         }
-        if self._of_user and self._of_items:
-            for name in self._of_user:
-                spec = columns[name]
-                columns[name] = tf.TensorSpec((1, *spec.shape[1:]), spec.dtype, name)
-            functions["rank"] = _traced(self._rank, **columns)
-        return functions
+        return {
+            name: tf.function(functions[name], autograph=False).get_concrete_function(**specs)
+            for name, specs in expected_signatures(self._schema).items()
+        }
 
     def _from_columns(self, **columns):
         return _named(self._infer(self._encode(columns)))
 
     def _rank(self, **columns):
-        user = {n: tf.ensure_shape(columns[n], (1, *columns[n].shape[1:])) for n in self._of_user}
-        items = _of_one_length({name: columns[name] for name in self._of_items})
+        user, items = {}, {}
+        for name, x in columns.items():
+            if self._schema.is_of_item(name):
+                items[name] = x
+            else:
+                user[name] = tf.ensure_shape(x, (1, *x.shape[1:]))
+        items = _of_one_length(items)
         return _named(self._score(self._encode(user), self._encode(items)))
 
     def _encode(self, columns):
@@ -196,11 +196,7 @@ class _ServingModule(tf.Module):
         return features
 
     def _from_examples(self, examples):
-        return self._from_columns(**parse_examples(self._inputs, examples))
-
-
-def _traced(function: Callable, **specs: tf.TensorSpec) -> Any:
-    return tf.function(function, autograph=False).get_concrete_function(**specs)
+        return self._from_columns(**parse_examples(self._schema.inputs, examples))
 
 
 def _named(probability: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -214,16 +210,6 @@ def _of_one_length(columns: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     check = tf.Assert(tf.reduce_all(lengths == lengths[0]), [message, lengths])
     with tf.control_dependencies([check]):
         return {name: tf.identity(x) for name, x in columns.items()}
-
-
-def column_spec(feature: Feature) -> tf.TensorSpec:
-    """What the `serving_default` signature takes for a feature."""
-    shape: tuple = (None,)
-    if feature.is_sequence:
-        shape = (None, None)
-    elif feature.kind == "vector":
-        shape = (None, *feature.shape)
-    return tf.TensorSpec(shape, raw_dtype(feature), name=feature.name)
 
 
 def _forget_gradients(folder: pathlib.Path) -> None:

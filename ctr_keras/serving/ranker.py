@@ -1,6 +1,5 @@
 """The best items for a user, by a SavedModel and TensorFlow alone."""
 
-import json
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -11,8 +10,8 @@ import tensorflow as tf
 
 from ctr_keras.columns import Ragged, canonical_column
 from ctr_keras.extras import require
-from ctr_keras.schema import Feature, Schema
-from ctr_keras.serving.versions import SCHEMA_FILE, version_folder
+from ctr_keras.schema import Feature
+from ctr_keras.serving.versions import saved_schema, version_folder
 
 _BATCH = 4096
 
@@ -35,14 +34,7 @@ class Ranker:
 
     def __init__(self, path: str | os.PathLike):
         self.folder = version_folder(path)
-        try:
-            config = json.loads((self.folder / SCHEMA_FILE).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise ValueError(
-                f"The SavedModel has no {SCHEMA_FILE}: `ck.serving.export` did not write it. "
-                f"Received: `path={str(self.folder)!r}`"
-            ) from None
-        self.schema = Schema.from_dict(config, source=str(self.folder / SCHEMA_FILE))
+        self.schema = saved_schema(self.folder)
         if any(f.is_encoded_text or f.as_string for f in self.schema.inputs):
             require("tensorflow_text", "text", "A SavedModel with encoded texts")
         self._model = tf.saved_model.load(str(self.folder))
