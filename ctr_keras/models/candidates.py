@@ -21,7 +21,7 @@ from keras import tree
 from ctr_keras import layers
 from ctr_keras.layers.side_by_side import product
 
-# Their first argument is of the target item; of the others, batch 1 holds for all rows.
+# Their first argument is of the target item; batch 1 of all others holds for all rows.
 _TAKES_ONE_HISTORY = (
     layers.MultimodalKnowledgeExtractor,
     layers.ScenarioTowers,
@@ -107,7 +107,7 @@ class _Run:
         leaves = tree.flatten((args, kwargs))
         if not any(isinstance(x, (_OfUser, _Parts)) for x in leaves):
             return operation(*args, **kwargs)
-        if not any(isinstance(x, _Parts) or tf.is_tensor(x) for x in leaves):
+        if _is_of_user(leaves):
             args, kwargs = tree.map_structure(_value, (args, kwargs))
             return tree.map_structure(_OfUser, operation(*args, **kwargs))
         return self._call_on_both(operation, *args, **kwargs)
@@ -124,7 +124,7 @@ class _Run:
                 return _dense(operation, args[0].tensors)
         if isinstance(operation, _TAKES_PARTS) and isinstance(args[0], _Parts):
             args = (args[0].tensors, *args[1:])
-        if isinstance(operation, _TAKES_ONE_HISTORY) and not isinstance(args[0], _OfUser):
+        if isinstance(operation, _TAKES_ONE_HISTORY) and _is_of_user((args[1:], kwargs)):
             args = (args[0], *tree.map_structure(_value, args[1:]))
             kwargs = tree.map_structure(_value, kwargs)
         args, kwargs = tree.map_structure(self.repeated, (args, kwargs))
@@ -148,6 +148,11 @@ def _is_by_row(graph: keras.Model) -> bool:
     nested = [x for x in graph.operations if type(x).__name__ == "Functional"]
     has_batch = all(len(x.shape) > 0 and x.shape[0] is None for x in tensors)
     return has_batch and all(_is_by_row(x) for x in nested)
+
+
+def _is_of_user(values: Any) -> bool:
+    """Whether no tensor in a structure depends on the items."""
+    return not any(isinstance(x, _Parts) or tf.is_tensor(x) for x in tree.flatten(values))
 
 
 def _value(x: Any) -> Any:
