@@ -1,6 +1,7 @@
 """Inputs in several tensors side by side, of which some hold for all rows."""
 
-import numpy as np
+import itertools
+
 from keras import ops
 
 
@@ -17,8 +18,10 @@ def product(inputs, kernel):
     """
     if not isinstance(inputs, (list, tuple)):
         return ops.matmul(inputs, kernel)
-    ends = np.cumsum([x.shape[-1] for x in inputs])
-    kernels = ops.split(kernel, ends[:-1], axis=0)
-    terms = [ops.matmul(x, part) for x, part in zip(inputs, kernels, strict=True)]
+    ends = list(itertools.accumulate(x.shape[-1] for x in inputs))
+    starts = [0, *ends[:-1]]
+    terms = [
+        ops.matmul(x, kernel[start:end]) for x, start, end in zip(inputs, starts, ends, strict=True)
+    ]
     # Those of batch 1 first: their sum is one row.
     return sum(sorted(terms, key=lambda term: term.shape[0] != 1))

@@ -153,7 +153,7 @@ def _warmup(folder: pathlib.Path, schema: Schema) -> str:
                     f"Received: {answer}"
                 )
         rows = [inputs for signature, inputs in requests if signature == "serving_default"]
-        compared = _compare_rank(model, schema, rows)
+        compared = _compare_rank(model, rows)
     return f"{len(requests)} requests answered{compared}"
 
 
@@ -172,12 +172,13 @@ class _Model:
         return self.session.run(found.outputs["probability"].name, feed)
 
 
-def _compare_rank(model: _Model, schema: Schema, rows: list[dict[str, np.ndarray]]) -> str:
+def _compare_rank(model: _Model, rows: list[dict[str, np.ndarray]]) -> str:
     """`rank` of the first row's user with the items of all rows, against the same rows tiled."""
     if "rank" not in model.signatures or not rows:
         return ""
     stacked = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
-    of_user = [name for name in stacked if not schema.is_of_item(name)]
+    specs = model.signatures["rank"].inputs
+    of_user = [name for name in stacked if specs[name].tensor_shape.dim[0].size == 1]
     ranked = model.run("rank", stacked | {name: rows[0][name] for name in of_user})
     tiled = {name: np.repeat(rows[0][name], len(rows), axis=0) for name in of_user}
     difference = float(np.abs(ranked - model.run("serving_default", stacked | tiled)).max())
