@@ -24,6 +24,7 @@ from training_bench.synthetic import zipf
 import ctr_keras as ck
 
 DIM, ATTENTION, UNITS = 16, (80, 40), (200, 80)
+_WARM_UP = 5
 
 
 def main() -> None:
@@ -76,34 +77,88 @@ def _exported(name: str, schema: ck.Schema, folder: str):
 
 
 def _measure(signatures, schema, name: str, arguments: argparse.Namespace) -> dict:
-    requests = [_request(schema, n, arguments) for n in range(arguments.requests)]
-    steps = {
-        "tiled": lambda x: signatures["serving_default"](**_tiled(schema, x))["probability"],
-        "rank": lambda x: signatures["rank"](**x)["probability"],
-    }
+    """Of each way the times of all requests, the ways taking turns."""
+    ways = {"tiled": signatures["serving_default"], "rank": signatures["rank"]}
     if name == "DIN":
-        steps["products"] = _products(arguments)
-    first, second = (steps[which](requests[0]).numpy() for which in ("tiled", "rank"))
-    assert np.abs(first - second).max() < 1e-6
-    clock: dict[str, list[float]] = {which: [] for which in steps}
-    processor: dict[str, list[float]] = {which: [] for which in steps}
-    for request in [*requests[:3], *requests]:
-        for which, step in steps.items():
-            x = _tiled(schema, request) if which == "tiled" else request
-            run = signatures["serving_default"] if which == "tiled" else None
+        ways["products"] = _products(arguments)
+    clock: dict[str, list[float]] = {way: [] for way in ways}
+    processor: dict[str, list[float]] = {way: [] for way in ways}
+    for number in range(-_WARM_UP, arguments.requests):
+        request = _request(schema, number + _WARM_UP, arguments)
+        inputs = {"tiled": _tiled(schema, request, arguments.items), "rank": request}
+        answers = {}
+        for way, function in ways.items():
             started, spent = time.perf_counter(), time.process_time()
-            answer = run(**x)["probability"] if run is not None else step(x)
-            np.asarray(answer)
-            processor[which].append(time.process_time() - spent)
-            clock[which].append(time.perf_counter() - started)
+            answers[way] = function(**inputs.get(way, {}))["probability"].numpy()
+            if number >= 0:
+                processor[way].append(time.process_time() - spent)
+                clock[way].append(time.perf_counter() - started)
+        assert np.abs(answers["tiled"] - answers["rank"]).max() < 1e-6
+    return {way: _line(clock[way], processor[way], clock, processor) for way in ways}
+
+
+def _line(clock: list, processor: list, clocks: dict, processors: dict) -> dict[str, float]:
     return {
-        which: {
-            "p50": statistics.median(clock[which][3:]) * 1e3,
-            "p99": float(np.percentile(clock[which][3:], 99)) * 1e3,
-            "cpu": statistics.median(processor[which][3:]) * 1e3,
-            "ratio": statistics.median(clock["tiled"][3:]) / statistics.median(clock[which][3:]),
-            "cpu_ratio": statistics.median(processor["tiled"][3:])
-            / statistics.median(processor[which][3:]),
-        }
-        for which in steps
+        "p50": statistics.median(clock) * 1e3,
+        "p99": float(np.percentile(clock, 99)) * 1e3,
+        "cpu": statistics.median(processor) * 1e3,
+        "ratio": statistics.median(clocks["tiled"]) / statistics.median(clock),
+        "cpu_ratio": statistics.median(processors["tiled"]) / statistics.median(processor),
     }
+
+
+def _request(schema: ck.Schema, seed: int, arguments: argparse.Namespace) -> dict:
+    """A user with a full history of distinct items, and items."""
+    rng = np.random.default_rng(seed)
+    columns = {}
+    for feature in schema.inputs:
+        rows = arguments.items if schema.is_of_item(feature.name) else 1
+        size = schema.vocabulary(feature.name).size
+        if feature.length is not None:
+            ids = rng.choice(size - 2, (1, feature.length), replace=False) + 2
+        else:
+            ids = zipf(rng, size, (rows,)).astype("int64")
+        is_looked_up = not schema.vocabulary(feature.name).is_encoded
+        columns[feature.name] = tf.constant(10 * (ids - 2) + 7 if is_looked_up else ids, tf.int64)
+    return columns
+
+
+def _tiled(schema: ck.Schema, request: dict, items: int) -> dict:
+    return {
+        name: x if schema.is_of_item(name) else tf.repeat(x, items, axis=0)
+        for name, x in request.items()
+    }
+
+
+def _products(arguments: argparse.Namespace):
+    """The products alone: each query with each key's matrix, the attention's second layer, DNN."""
+    pairs = arguments.items * arguments.history
+    shapes = [
+        ((arguments.items, DIM + 1), (DIM + 1, arguments.history * ATTENTION[0])),
+        ((pairs, ATTENTION[0]), ATTENTION),
+        ((arguments.items, 2 * DIM), (2 * DIM, UNITS[0])),
+        ((arguments.items, UNITS[0]), UNITS),
+    ]
+    operands = [[tf.Variable(tf.random.normal(shape)) for shape in pair] for pair in shapes]
+
+    @tf.function
+    def multiply():
+        parts = [tf.matmul(x, kernel)[0, 0] for x, kernel in operands]
+        return {"probability": tf.add_n(parts)}
+
+    return multiply
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", nargs="+", default=["DIN", "DeepFM", "MMoE"], metavar="NAME")
+    parser.add_argument("--items", type=int, default=1000, help="items a request")
+    parser.add_argument("--history", type=int, default=50, help="past items of the user")
+    parser.add_argument("--ids", type=int, default=100_000, help="users, and items")
+    parser.add_argument("--requests", type=int, default=200, help="timed requests a model")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

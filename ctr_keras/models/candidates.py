@@ -12,6 +12,7 @@ pays to know better:
 
 import dataclasses
 import functools
+import itertools
 from typing import Any
 
 import keras
@@ -119,6 +120,8 @@ class _Run:
             return _look_up(operation, *args, **kwargs)
         if type(operation).__name__ == "Concatenate" and _joins_vectors(operation, args[0]):
             return _Parts.of(args[0])
+        if type(operation).__name__ == "Stack":
+            return self._stack(args[0], operation.axis)
         if isinstance(operation, keras.layers.Dense) and isinstance(args[0], _Parts):
             if operation.compute_dtype == "float32":
                 return _dense(operation, args[0].tensors)
@@ -129,6 +132,15 @@ class _Run:
             kwargs = tree.map_structure(_value, kwargs)
         args, kwargs = tree.map_structure(self.repeated, (args, kwargs))
         return operation(*args, **kwargs)
+
+    def _stack(self, values: list, axis: int) -> tf.Tensor:
+        """Of neighbours on the user's side together: what is repeated is one tensor."""
+        values = [self.repeated(x) if isinstance(x, _Parts) else x for x in values]
+        stacked = []
+        for is_of_user, run in itertools.groupby(values, lambda x: isinstance(x, _OfUser)):
+            x = tf.stack([_value(x) for x in run], axis)
+            stacked.append(_repeat(x, self.number) if is_of_user else x)
+        return tf.concat(stacked, axis)
 
     def repeated(self, x: Any) -> Any:
         """Whatever it is, with a row for each item."""
@@ -160,10 +172,10 @@ def _value(x: Any) -> Any:
 
 
 def _repeat(x: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
-    repeated = tf.repeat(x, number, axis=0)
+    repeated = tf.broadcast_to(x, tf.concat([[number], tf.shape(x)[1:]], axis=0))
     mask = getattr(x, "_keras_mask", None)
     if mask is not None:
-        repeated._keras_mask = tf.repeat(mask, number, axis=0)
+        repeated._keras_mask = _repeat(mask, number)
     return repeated
 
 
