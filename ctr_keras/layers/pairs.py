@@ -26,8 +26,8 @@ def score_pairs(query, kernels, biases, network):
     units = kernels.shape[-1]
     number, length = tf.shape(query)[0], tf.shape(kernels)[0]
     size = tf.clip_by_value(_PAIRS // tf.maximum(length, 1), 1, tf.maximum(number, 1))
-    # [q, 1] times this matrix is the first layer of q with every key.
     scale, score = network(size * length)
+    # [q, 1] times this matrix is the first layer of q with every key.
     first = tf.concat([tf.transpose(kernels, (1, 0, 2)), biases[None]], axis=0) * scale
     first = tf.reshape(first, (query.shape[-1] + 1, length * units))
     blocks = tf.maximum(-(-number // size), 1)
