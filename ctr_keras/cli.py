@@ -589,13 +589,51 @@ def export(
         typer.Option(help="Of a model with encoded texts: what `encode` was given."),
     ] = None,
     max_tokens: Annotated[int, typer.Option(min=3, help="As `encode` was given.")] = 64,
+    warmup: Annotated[
+        pathlib.Path | None,
+        typer.Option(help="A split, such as tf_data/movielens/valid: requests of its first rows."),
+    ] = None,
+    data: Annotated[
+        pathlib.Path | None,
+        typer.Option(help="Prepared folder that it was trained on, for the model card."),
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Check it afterwards, as `check`.")
+    ] = False,
 ) -> None:
     """Write the SavedModel that TF Serving runs."""
     from ctr_keras import pretraining, serving, training
 
-    loaded = training.load_model(model)
     made_of = None if encoder is None else pretraining.TextEncoder.from_preset(encoder, max_tokens)
-    typer.echo(serving.export(loaded, out, version=version, text_encoder=made_of))
+    written = serving.export(
+        training.load_model(model),
+        out,
+        version=version,
+        text_encoder=made_of,
+        warmup=warmup,
+        data=data,
+        metrics=training.best_metrics(model),
+    )
+    typer.echo(written)
+    if check:
+        _print_check(serving.check(written), as_json=False)
+
+
+@app.command()
+def check(
+    model: Annotated[pathlib.Path, typer.Argument(help="Base path or version of a SavedModel.")],
+    as_json: Json = False,
+) -> None:
+    """Check with TensorFlow's own parts that its server will run a SavedModel."""
+    from ctr_keras import serving
+
+    _print_check(serving.check(model), as_json)
+
+
+def _print_check(found: Any, as_json: bool) -> None:
+    _print(found, as_json)
+    if found.problems:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -21,6 +21,27 @@ def parse_examples(features: Iterable[Feature], examples: tf.Tensor) -> dict:
     return tf.io.parse_example(examples, {feature.name: _spec(feature) for feature in features})
 
 
+def serialize_examples(features: Iterable[Feature], columns: dict) -> list[bytes]:
+    """The opposite of `parse_examples`: raw columns as serialized `tf.train.Example`s.
+
+    Args:
+        features: The features to write.
+        columns: By feature name, a tensor `(batch, ...)` or a `tf.RaggedTensor`.
+    """
+    features = list(features)
+    rows = int(tf.shape(columns[features[0].name])[0])
+    examples = []
+    for row in range(rows):
+        example = tf.train.Example()
+        for feature in features:
+            values = tf.reshape(columns[feature.name][row], (-1,)).numpy().tolist()
+            target = example.features.feature[feature.name]
+            lists = {"float32": target.float_list, "int64": target.int64_list}
+            lists.get(feature.dtype, target.bytes_list).value.extend(values)
+        examples.append(example.SerializeToString())
+    return examples
+
+
 def _spec(feature: Feature):
     dtype = raw_dtype(feature)
     if feature.is_sequence:

@@ -1,6 +1,7 @@
 """Packages that come with an extra of this one."""
 
 import importlib
+import importlib.util
 from types import ModuleType
 
 
@@ -16,3 +17,8 @@ def require(module: str, extra: str, purpose: str) -> ModuleType:
         raise ImportError(
             f"{purpose} needs {module}: `pip install 'ctr-keras[{extra}]'` ({error})"
         ) from error
+
+
+def is_installed(module: str) -> bool:
+    """Whether a package that comes with an extra is there; it is not imported."""
+    return importlib.util.find_spec(module) is not None

@@ -524,6 +524,18 @@ class Schema:
         ids = [f.name for f in self.by_role(role) if f.kind == "id" and not f.is_sequence]
         return f"{role}_id" if f"{role}_id" in ids else next(iter(ids), None)
 
+    def is_of_item(self, name: str) -> bool:
+        """Whether a feature differs between the items that are ranked for one user.
+
+        Features of role `item` do. One of role `vector` is on the side of the feature that it is
+        `of`; of none, it represents the target item. All others, a history's vectors among them,
+        are the user's or those of the moment.
+        """
+        feature = self[name]
+        if feature.role == "vector" and feature.of is not None:
+            return self.is_of_item(feature.of)
+        return feature.role in ("item", "vector")
+
     @property
     def fingerprint(self) -> str:
         """Digest of everything that gives rows and ids their meaning."""

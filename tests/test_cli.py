@@ -47,8 +47,17 @@ def test_the_whole_path(run, raw, tmp_path):
     status, out, _ = run("evaluate", "--model", best, "--data", data / "test", "--json")
     assert status == 0 and json.loads(out)["rows"] > 0
 
-    status, out, _ = run("export", "--model", best, "--out", model)
-    assert status == 0 and out.strip() == str(model / "1")
+    export = ["export", "--model", best, "--out", model, "--warmup", data / "valid"]
+    status, out, _ = run(*export, "--data", data, "--check")
+    written, *checks = out.splitlines()
+    assert status == 0 and written == str(model / "1")
+    assert [line.split()[0] for line in checks[1:]] == ["ok"] * 5
+    card = json.loads((model / "1" / "assets.extra" / "model_card.json").read_text())
+    assert set(card["data"]) == {"train", "valid", "test"} and "val_auc" in card["metrics"]
+    (model / "1" / "assets" / "item_id.txt").rename(tmp_path / "item_id.txt")
+    status, out, _ = run("check", model, "--json")
+    assert status == 1 and set(json.loads(out)["problems"]) == {"loader", "warm-up"}
+    (tmp_path / "item_id.txt").rename(model / "1" / "assets" / "item_id.txt")
 
     rank = ["rank", "--model", model, "--data", data, "--user", 4, "--top", 3]
     status, out, _ = run(*rank)

@@ -88,7 +88,7 @@ def read(
     folder = pathlib.Path(path)
     manifest = Manifest.load(folder)
     schema = _schema_beside(folder) if schema is None else schema
-    _check_compatible(folder, manifest.schema, schema)
+    check_compatible(folder, manifest.schema, schema)
     part = _Part.of(manifest.shards, *(shard or (0, 1)))
     if verify:
         manifest.verify(folder, part.shards)
@@ -236,7 +236,7 @@ def _schema_beside(folder: pathlib.Path) -> Schema:
     )
 
 
-def _check_compatible(folder: pathlib.Path, stored: Schema, schema: Schema) -> None:
+def check_compatible(folder: pathlib.Path, stored: Schema, schema: Schema) -> None:
     """Refuse a schema that would read other columns than were written."""
     for feature in schema:
         if not _is_stored(feature):

@@ -7,6 +7,7 @@ from typing import Any
 
 from ctr_keras import data, serving, training
 from ctr_keras.datasets import movielens
+from ctr_keras.extras import is_installed
 from ctr_keras.training import Evaluation, TrainingConfig
 
 # Chosen on the validation rows: `tools/compare_movielens.py`.
@@ -84,8 +85,15 @@ def quickstart(
     model = training.load_model(trained.model)
     report("evaluate: on the test rows, the newest tenth")
     evaluation = training.evaluate(model, source / "test")
-    report("export: SavedModel")
-    saved_model = serving.export(model, target)
+    warmup = source / "valid" if is_installed("tensorflow_serving") else None
+    report("export: SavedModel" + ("" if warmup else ", without warm-up: no extra `serving`"))
+    saved_model = serving.export(
+        model,
+        target,
+        warmup=warmup,
+        data=source,
+        metrics=evaluation.to_dict(),
+    )
     report(f"rank: films that user {user} has not liked yet, by {saved_model}")
     catalog = serving.Catalog.load(source)
     profile = catalog.user(user)

@@ -129,6 +129,17 @@ class Dice(keras.layers.Layer):
             new = ops.where(count > 0, ops.stop_gradient(new), old)
             moving.assign(old + (new - old) * (1.0 - self.momentum))
 
+    def coefficients(self) -> tuple[Any, Any, Any, Any]:
+        """What inference comes to, one number a feature: `s * (slope * tanh(scale * s + shift) +
+        offset)`.
+
+        Returns:
+            `(scale, shift, slope, offset)`, each `(units,)`.
+        """
+        # sigmoid(z) is (1 + tanh(z / 2)) / 2, and a hyperbolic tangent costs half a sigmoid.
+        scale = 0.5 * ops.rsqrt(self.moving_variance + self.epsilon)
+        return scale, -self.moving_mean * scale, (1 - self.alpha) / 2, (1 + self.alpha) / 2
+
     def compute_output_shape(self, input_shape):
         return input_shape
 

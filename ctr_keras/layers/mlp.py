@@ -1,5 +1,6 @@
 """A stack of dense layers."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ import keras
 from ctr_keras.api_export import export
 from ctr_keras.layers.argument_checks import check_dropout
 from ctr_keras.layers.dice import Dice
+from ctr_keras.layers.side_by_side import product
 
 
 @export
@@ -31,7 +33,9 @@ class MLP(keras.layers.Layer):
         **kwargs: Base layer keyword arguments, such as `name` and `dtype`.
 
     Call arguments:
-        inputs: Float tensor of shape `(..., features)`.
+        inputs: Float tensor of shape `(..., features)`; of a built layer also a list of tensors
+            `(batch, features_i)` that lie side by side. One of batch 1 holds for all rows, and its
+            share of the first product is computed once.
         training: Boolean, passed to batch normalization, `Dice` and dropout.
         mask: Optional boolean tensor of shape `inputs.shape[:-1]`: masked positions stay out of the
             statistics of batch normalization and `Dice`.
@@ -100,10 +104,15 @@ class MLP(keras.layers.Layer):
                 layer.build(shape)
 
     def call(self, inputs: Any, training: bool = False, mask: Any = None) -> Any:
-        x = inputs
-        for stage in self.stages:
-            for layer in stage:
-                x = apply_layer(layer, x, training, mask)
+        (first, *following), *stages = self.stages
+        if isinstance(inputs, (list, tuple)):
+            mask = None  # Keras looked for one a tensor.
+            x = product(inputs, first.kernel)
+            x = x + first.bias if self.use_bias else x
+        else:
+            x = first(inputs)
+        for layer in itertools.chain(following, *stages):
+            x = apply_layer(layer, x, training, mask)
         return x
 
     def compute_output_shape(self, input_shape):

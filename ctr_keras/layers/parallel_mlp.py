@@ -15,6 +15,7 @@ from ctr_keras.layers.mlp import (
     get_activation,
     serialize_activation,
 )
+from ctr_keras.layers.side_by_side import product
 
 
 @export
@@ -41,7 +42,8 @@ class ParallelMLP(keras.layers.Layer):
 
     Call arguments:
         inputs: Float tensor of shape `(batch, features)`, the same for all MLPs, or
-            `(batch, num_mlps, features)`, one for each.
+            `(batch, num_mlps, features)`, one for each. Of a built layer also a list of tensors
+            `(batch, features_i)` that lie side by side, as of `MLP`.
         training: Boolean, passed to `Dice` and dropout.
 
     Output shape:
@@ -120,9 +122,10 @@ class ParallelMLP(keras.layers.Layer):
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         x = inputs
+        is_common = isinstance(inputs, (list, tuple)) or len(inputs.shape) == 2
         for i, (units, stage) in enumerate(zip(self.units, self.stages, strict=True)):
-            if i == 0 and len(inputs.shape) == 2:
-                x = ops.matmul(x, ops.reshape(self.kernels[0], (-1, self.num_mlps * units)))
+            if i == 0 and is_common:
+                x = product(x, ops.reshape(self.kernels[0], (-1, self.num_mlps * units)))
             else:
                 x = ops.reshape(x, (-1, self.num_mlps, self.kernels[i].shape[1]))
                 x = ops.einsum("bnf,nfu->bnu", x, self.kernels[i])

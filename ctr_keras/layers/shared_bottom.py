@@ -76,7 +76,7 @@ class SharedBottom(keras.layers.Layer):
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         x = self.bottom(inputs, training=training)
-        return ops.broadcast_to(x[:, None, :], self.compute_output_shape(ops.shape(inputs)))
+        return ops.broadcast_to(x[:, None, :], self.compute_output_shape(ops.shape(x)))
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], self.num_tasks, self.units[-1])

@@ -19,6 +19,7 @@ from ctr_keras.layers.mlp import (
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
 
+    from ctr_keras.layers.pairs import dice_network, score_pairs
     from ctr_keras.layers.unpadded import (
         index_unpadded,
         put_unpadded,
@@ -49,6 +50,10 @@ class TargetAttention(keras.layers.Layer):
     units)` with the blocks in the order `q, k, q - k, q * k`. On TensorFlow masked positions are
     not computed at all. The statistics of `Dice` never see them on any backend.
 
+    Many queries may share one history, as when candidate items are ranked for a user: then `keys`
+    and `mask` have batch 1. In inference on TensorFlow what depends on the keys alone is computed
+    once, and there is no gradient.
+
     Args:
         units: Sequence of positive integers, the widths of the scoring network's hidden layers; a
             linear layer of width 1 follows. Defaults to `(80, 40)`.
@@ -60,8 +65,8 @@ class TargetAttention(keras.layers.Layer):
 
     Call arguments:
         query: Float tensor of shape `(batch, width)`.
-        keys: Float tensor of shape `(batch, length, width)`.
-        mask: Optional boolean tensor of shape `(batch, length)`, `True` where a key counts.
+        keys: Float tensor of shape `(batch, length, width)`, or `(1, length, width)`.
+        mask: Optional boolean tensor of shape `keys.shape[:2]`, `True` where a key counts.
         return_attention_scores: Boolean, whether to also return the weights of the keys, zero where
             masked.
         training: Boolean, passed to `Dice`.
@@ -153,6 +158,12 @@ class TargetAttention(keras.layers.Layer):
         training: bool = False,
     ) -> Any:
         mask = self._check_mask(mask, keys)
+        if keys.shape[0] == 1 and query.shape[0] != 1:
+            if keras.backend.backend() == "tensorflow" and not training:
+                return self._attend_to_one(query, keys, mask, return_attention_scores)
+            rows = ops.shape(query)[0]
+            keys = ops.repeat(keys, rows, axis=0)
+            mask = None if mask is None else ops.repeat(mask, rows, axis=0)
         if keras.backend.backend() == "tensorflow" and mask is not None:
             scores = self._score_unmasked(query, keys, mask, training)
         else:
@@ -197,6 +208,35 @@ class TargetAttention(keras.layers.Layer):
         x = tf.matmul(pairs, of_keys) + repeat_rows(per_row, rows)
         scores = self._score_hidden(x, None, training)
         return tf.reshape(put_unpadded(scores, positions, slots), (batch, length))
+
+    def _attend_to_one(self, query, keys, mask, return_attention_scores):
+        """All queries to the unmasked keys of one history."""
+        if mask is None:
+            mask = tf.ones(tf.shape(keys)[:2], tf.bool)
+        positions, slots = index_unpadded(mask[0])
+        keys = take_unpadded(keys[0], positions, slots)
+        weights = self._normalize(self._score_pairs(query, keys), None, query.shape[-1])
+        outputs = tf.matmul(weights, keys)
+        if not return_attention_scores:
+            return outputs
+        return outputs, tf.transpose(put_unpadded(tf.transpose(weights), positions, slots))
+
+    def _score_pairs(self, query, keys):
+        """Scores of all pairs of `(queries, width)` and `(length, width)`: `(queries, length)`."""
+        width = keys.shape[-1]
+        of_query, of_keys = self._factored_kernel()
+        # q (Wq + Wd) + (q * k) Wp is q times a matrix that the key alone tells.
+        kernels = of_query + keys[:, :, None] * of_keys[width:]
+        biases = tf.matmul(keys, of_keys[:width]) + self.bias
+
+        def network(pairs):
+            if self.activation == "dice" and self.compute_dtype == "float32":
+                hidden = [] if self.hidden is None else self.hidden.stages
+                dices = [self.first_activation, *(stage[1] for stage in hidden)]
+                return dice_network(dices, [*(stage[0] for stage in hidden), self.score], pairs)
+            return 1.0, lambda x: self._score_hidden(x, None, False)[:, 0]
+
+        return score_pairs(query, kernels, biases, network)
 
     def _score_hidden(self, x, mask, training):
         x = apply_layer(self.first_activation, x, training, mask)

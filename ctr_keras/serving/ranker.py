@@ -1,6 +1,5 @@
 """The best items for a user, by a SavedModel and TensorFlow alone."""
 
-import json
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -11,14 +10,18 @@ import tensorflow as tf
 
 from ctr_keras.columns import Ragged, canonical_column
 from ctr_keras.extras import require
-from ctr_keras.schema import Feature, Schema
-from ctr_keras.serving.versions import SCHEMA_FILE, version_folder
+from ctr_keras.schema import Feature
+from ctr_keras.serving.versions import saved_schema, version_folder
 
 _BATCH = 4096
 
 
 class Ranker:
     """Scores items for one user with an exported SavedModel; the model's code is not needed.
+
+    By the signature `rank`, in which the user's side is computed once. Where a model has none, or
+    the items bring a feature of the user's side of their own, each item is a row with the user's
+    features repeated.
 
     Args:
         path: Base path of a model (its highest version is loaded) or a version.
@@ -31,18 +34,13 @@ class Ranker:
 
     def __init__(self, path: str | os.PathLike):
         self.folder = version_folder(path)
-        try:
-            config = json.loads((self.folder / SCHEMA_FILE).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise ValueError(
-                f"The SavedModel has no {SCHEMA_FILE}: `ck.serving.export` did not write it. "
-                f"Received: `path={str(self.folder)!r}`"
-            ) from None
-        self.schema = Schema.from_dict(config, source=str(self.folder / SCHEMA_FILE))
+        self.schema = saved_schema(self.folder)
         if any(f.is_encoded_text or f.as_string for f in self.schema.inputs):
             require("tensorflow_text", "text", "A SavedModel with encoded texts")
         self._model = tf.saved_model.load(str(self.folder))
-        self._score = self._model.signatures["serving_default"]
+        signatures = self._model.signatures
+        self._score = signatures["serving_default"]
+        self._rank = signatures["rank"] if "rank" in signatures else None
 
     def rank(self, user: Mapping[str, Any], items: pd.DataFrame, top: int = 10) -> pd.DataFrame:
         """The items with the highest click probability.
@@ -70,12 +68,15 @@ class Ranker:
         return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
     def _score_batch(self, user: Mapping[str, Any], items: pd.DataFrame) -> np.ndarray:
+        of_user = [f.name for f in self.schema.inputs if not self.schema.is_of_item(f.name)]
+        at_once = self._rank is not None and not set(of_user) & set(items)
         columns = {}
         for feature in self.schema.inputs:
             if feature.name in items:
                 values = list(items[feature.name])
             elif feature.name in user:
-                values = [user[feature.name]] * len(items)
+                rows = 1 if at_once and feature.name in of_user else len(items)
+                values = [user[feature.name]] * rows
             else:
                 raise ValueError(
                     f"Neither the user nor the items have the feature {feature.name!r}; give it "
@@ -83,7 +84,8 @@ class Ranker:
                     f"Received: `user={sorted(user)}`, `items={list(items)}`"
                 )
             columns[feature.name] = self._tensor(feature, values)
-        return self._score(**columns)["probability"].numpy()
+        score = self._rank if self._rank is not None and at_once else self._score
+        return score(**columns)["probability"].numpy()
 
     def _tensor(self, feature: Feature, values: list) -> tf.Tensor:
         rows = _lists(feature, values) if feature.is_sequence else values

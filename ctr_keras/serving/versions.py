@@ -1,7 +1,10 @@
 """The layout of a model's base path: one folder a version, as TF Serving wants it."""
 
+import json
 import os
 import pathlib
+
+from ctr_keras.schema import Schema
 
 SCHEMA_FILE = "assets.extra/schema.json"
 
@@ -23,3 +26,22 @@ def version_folder(path: str | os.PathLike) -> pathlib.Path:
             f"No SavedModel there; `ctr-keras export` writes one. Received: `path={str(path)!r}`"
         )
     return path / str(version)
+
+
+def saved_schema(folder: pathlib.Path) -> Schema:
+    """What a version takes.
+
+    Raises:
+        ValueError: `ck.serving.export` did not write it.
+    """
+    file = folder / SCHEMA_FILE
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(
+            f"The SavedModel has no {SCHEMA_FILE}: `ck.serving.export` did not write it. "
+            f"Received: `path={str(folder)!r}`"
+        ) from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{file} is not valid JSON: {error}") from error
+    return Schema.from_dict(config, source=str(file))

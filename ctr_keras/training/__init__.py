@@ -1,6 +1,7 @@
 """The training and evaluation jobs: a prepared folder in, a model and its metrics out."""
 
 from ctr_keras.training.build import build_model, takes_item_vectors
+from ctr_keras.training.checkpoint import best_metrics
 from ctr_keras.training.evaluate import Evaluation, evaluate, load_model
 from ctr_keras.training.evaluate_by_frequency import FrequencyEvaluation, evaluate_by_frequency
 from ctr_keras.training.evaluate_cold_start import (
@@ -22,6 +23,7 @@ __all__ = [
     "Slice",
     "Training",
     "TrainingConfig",
+    "best_metrics",
     "build_model",
     "evaluate",
     "evaluate_by_frequency",

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import os
 import pathlib
 from typing import Any
 
@@ -12,6 +13,7 @@ from ctr_keras import files
 from ctr_keras.data import Manifest
 
 _STATE_FILE = "state.json"
+_BEST_FILE = "best.keras"
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -43,7 +45,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     @property
     def best_file(self) -> pathlib.Path:
-        return self.folder / "best.keras"
+        return self.folder / _BEST_FILE
 
     def restore(self) -> keras.Model | None:
         """The model as of the last complete epoch, or `None` where there is none."""
@@ -122,6 +124,16 @@ class Checkpoint(keras.callbacks.Callback):
         files.sync(temporary)
         temporary.replace(path)
         files.sync(path.parent)
+
+
+def best_metrics(model: str | os.PathLike) -> dict[str, float] | None:
+    """Loss and metrics of a training's best epoch, by its `best.keras`; `None` for other files."""
+    state = pathlib.Path(model).parent / _STATE_FILE
+    if pathlib.Path(model).name != _BEST_FILE or not state.is_file():
+        return None
+    checkpoint = Checkpoint(state.parent, {})
+    checkpoint.history = json.loads(state.read_text())["history"]
+    return checkpoint.history[checkpoint.best_epoch]
 
 
 def _random_states(model: keras.Model) -> list:

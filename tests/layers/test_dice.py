@@ -53,6 +53,15 @@ def test_inference_uses_the_moving_statistics_and_keeps_them():
     np.testing.assert_array_equal(layer.moving_mean, np.arange(4.0))
 
 
+def test_coefficients_are_those_of_inference():
+    layer = Dice()
+    layer.build(X.shape)
+    layer.set_weights([np.random.default_rng(1).uniform(0.2, 2, w.shape) for w in layer.weights])
+    scale, shift, slope, offset = (np.asarray(x) for x in layer.coefficients())
+    expected = X * (slope * np.tanh(scale * X + shift) + offset)
+    np.testing.assert_allclose(layer(X), expected, rtol=1e-5, atol=1e-6)
+
+
 def test_frozen_layer_keeps_its_statistics():
     layer = with_alpha(Dice(), np.zeros(4, "float32"))
     layer.trainable = False

@@ -30,6 +30,17 @@ def test_equals_the_formula():
     np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("use_bias", [True, False])
+def test_inputs_side_by_side(use_bias):
+    """Tensors of which some hold for all rows, against the rows joined."""
+    layer = MLP([7, 3], activation="dice", use_bias=use_bias, batch_norm=True)
+    layer.build(X.shape)
+    parts = [X[:1, :2], X[:, 2:3], X[:1, 3:]]
+    joined = np.concatenate([np.broadcast_to(x, (len(X), x.shape[1])) for x in parts], axis=1)
+    np.testing.assert_allclose(layer(parts), layer(joined), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(layer([X[:1]]), layer(X[:1]), rtol=1e-5, atol=1e-5)
+
+
 def test_each_layer_has_its_own_dice_and_kernel():
     layer = MLP([5, 5, 5], activation="dice")
     layer(X)

@@ -37,6 +37,14 @@ def test_equals_one_mlp_after_the_other(x):
         np.testing.assert_allclose(out[:, n], value, rtol=1e-5, atol=1e-5)
 
 
+def test_inputs_side_by_side():
+    layer = ParallelMLP(3, [7, 4])
+    layer.build(COMMON.shape)
+    parts = [COMMON[:, :2], COMMON[:1, 2:]]
+    joined = np.concatenate([COMMON[:, :2], np.repeat(COMMON[:1, 2:], 6, axis=0)], axis=1)
+    np.testing.assert_allclose(layer(parts), layer(joined), rtol=1e-5, atol=1e-5)
+
+
 def test_kernels_start_apart_and_within_their_own_width():
     for initializer in ("glorot_uniform", keras.initializers.GlorotUniform(seed=4)):
         layer = ParallelMLP(4, [20], kernel_initializer=initializer)

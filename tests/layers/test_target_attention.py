@@ -126,6 +126,38 @@ def test_kernel_is_stored_whole():
     assert tuple(layer.kernel.shape) == (4 * D, 6)
 
 
+@pytest.mark.parametrize("normalize", [None, "softmax"])
+@pytest.mark.parametrize("activation", ["dice", "tanh"])
+@pytest.mark.parametrize("units", [[6], [6, 3]])
+@pytest.mark.parametrize("row", range(4))
+def test_many_queries_on_one_history(normalize, activation, units, row):
+    """As on so many copies of it; Dice with statistics and slopes of its own, 1 among them."""
+    layer = TargetAttention(units, activation, normalize)
+    layer(QUERY, KEYS, MASK)
+    for w in layer.weights:
+        w.assign(RNG.uniform(0.1, 0.9, w.shape))
+        if w.path.endswith("alpha"):
+            w.assign(np.arange(w.shape[0]) % 3 - 0.0)
+    query = RNG.normal(size=(1500, D)).astype("float32")
+    keys, mask = KEYS[row : row + 1], MASK[row : row + 1]
+    copies = np.repeat(keys, 1500, axis=0), np.repeat(mask, 1500, axis=0)
+    for given in ((keys, mask), (keys, None)):
+        rows = copies if given[1] is not None else (copies[0], None)
+        expected = layer(query, *rows, return_attention_scores=True)
+        found = layer(query, *given, return_attention_scores=True)
+        for got, want in zip(found, expected, strict=True):
+            assert got.shape == want.shape
+            np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-4)
+        np.testing.assert_allclose(layer(query, *given), expected[0], rtol=1e-5, atol=1e-4)
+
+
+def test_one_history_in_training():
+    layer = TargetAttention([6, 3])
+    expected = layer(QUERY, np.repeat(KEYS[:1], B, 0), np.repeat(MASK[:1], B, 0), training=True)
+    got = layer(QUERY, KEYS[:1], MASK[:1], training=True)
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
+
+
 @tensorflow_only
 @pytest.mark.parametrize("normalize", [None, "softmax"])
 @pytest.mark.parametrize("activation", ["dice", "tanh"])

@@ -5,6 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 import ctr_keras as ck
+from ctr_keras.examples import parse_examples
 from tests.conftest import make_rows
 
 
@@ -87,7 +88,7 @@ def _check_export(model, features, folder, rows_of_data):
     expected = model(features, training=False).numpy()[:, 0]
     version = ck.serving.export(model, folder / "saved")
     signatures = tf.saved_model.load(str(version)).signatures
-    assert set(signatures) == {"serving_default", "serving_examples"}
+    assert set(signatures) == {"serving_default", "serving_examples", "rank"}
     inputs = signatures["serving_default"].structured_input_signature[1]
     assert set(inputs) == {feature.name for feature in model.schema.inputs}
     examples = folder / "examples"
@@ -96,3 +97,23 @@ def _check_export(model, features, folder, rows_of_data):
     records = tf.stack(list(tf.data.TFRecordDataset([str(p) for p in examples.glob("part-*")])))
     got = signatures["serving_examples"](examples=records[: len(expected)])["probability"]
     np.testing.assert_allclose(got, expected, atol=1e-6)
+    check_rank(signatures, model.schema, parse_examples(model.schema.inputs, records[:40]))
+
+
+def check_rank(signatures, schema, columns):
+    """Each of some users with all items, against the same rows one below the other."""
+    columns = {
+        name: x.to_tensor(schema.padding(name)) if isinstance(x, tf.RaggedTensor) else x
+        for name, x in columns.items()
+    }
+    of_items = {f.name for f in schema.inputs if schema.is_of_item(f.name)}
+    assert 0 < len(of_items) < len(columns)
+    inputs = signatures["rank"].structured_input_signature[1]
+    assert {name for name in inputs if inputs[name].shape[0] == 1} == set(inputs) - of_items
+    for user in (0, 1, 7):
+        one = {n: x if n in of_items else x[user : user + 1] for n, x in columns.items()}
+        rows = {n: x if n in of_items else tf.repeat(one[n], 40, 0) for n, x in columns.items()}
+        got = signatures["rank"](**one)["probability"]
+        expected = signatures["serving_default"](**rows)["probability"]
+        assert got.shape == (40,) and got.dtype == tf.float32
+        np.testing.assert_allclose(got, expected, rtol=0, atol=1e-6)

@@ -88,7 +88,8 @@ def test_the_saved_model_takes_the_texts(prepared, bert, tmp_path):
     x, _ = next(iter(ck.data.read(prepared / "valid", schema, 7)))
     expected = model.predict(x, verbose=0)[:, 0]
     encoder = ck.pretraining.TextEncoder.from_preset(bert, max_tokens=9)
-    version = ck.serving.export(model, tmp_path / "saved", text_encoder=encoder)
+    path, warmup = tmp_path / "saved", prepared / "valid"
+    version = ck.serving.export(model, path, text_encoder=encoder, warmup=warmup)
     ranker = ck.serving.Ranker(version)
     texts = {"title": ["green tea", "", "coffee", "tea"] * 2, "query": ["tea 1"] * 8}
     columns = {name: tf.constant(values[:7]) for name, values in texts.items()}
@@ -99,6 +100,9 @@ def test_the_saved_model_takes_the_texts(prepared, bert, tmp_path):
     )
     by_examples = tf.saved_model.load(str(version)).signatures["serving_examples"](examples=records)
     np.testing.assert_allclose(by_examples["probability"], expected, atol=1e-5)
+    found = ck.serving.check(version)
+    assert not found.problems
+    assert "of tensorflow_text: FastBertNormalize, Fast" in found.passed["operations"]
     with pytest.raises(ValueError, match="`text_encoder.width=12`"):
         narrow = ck.Schema.load(prepared).with_encoded_texts(["title"], 5)
         ck.serving.export(ck.models.DNN(narrow), tmp_path / "x", text_encoder=encoder)

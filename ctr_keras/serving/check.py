@@ -1,0 +1,225 @@
+"""Whether an exported version is right for TensorFlow's own server."""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from google.protobuf import text_format
+from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
+from tensorflow.python.framework import op_def_registry
+
+from ctr_keras.extras import require
+from ctr_keras.schema import Schema
+from ctr_keras.serving.batching_parameters import BatchingParameters
+from ctr_keras.serving.c_loader import load_by_c_api
+from ctr_keras.serving.server_files import BATCHING_FILE, MODELS_FILE
+from ctr_keras.serving.signatures import expected_signatures
+from ctr_keras.serving.versions import saved_schema, version_folder
+from ctr_keras.serving.warmup_requests import MAX_RECORDS, WARMUP_FILE, require_serving_api
+
+# Of tensorflow_text, which TF Serving is built with.
+_TEXT_OPERATIONS = ("FastBertNormalize", "FastWordpieceTokenizeWithOffsets")
+_TOLERANCE = 1e-6
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """What was found of a version.
+
+    Attributes:
+        folder: The version.
+        passed: By the name of a check, what it saw.
+        problems: By the name of a check, what is wrong.
+    """
+
+    folder: pathlib.Path
+    passed: dict[str, str]
+    problems: dict[str, str]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"folder": str(self.folder), "passed": self.passed, "problems": self.problems}
+
+    def to_text(self) -> str:
+        passed = [f"ok      {name:<12}{text}" for name, text in self.passed.items()]
+        problems = [f"FAILED  {name:<12}{text}" for name, text in self.problems.items()]
+        return "\n".join([str(self.folder), *passed, *problems])
+
+
+def check(path: str | os.PathLike) -> Check:
+    """Check an exported version with TensorFlow's own parts and TF Serving's own messages.
+
+    - `loader`: TensorFlow's C++ loader, which TF Serving uses, loads it.
+    - `operations`: each operation of its graph is one of TensorFlow (or of tensorflow_text: named).
+    - `signatures`: names, types and shapes are those that its schema asks for.
+    - `warm-up`: a session of the C++ runtime answers each recorded request with probabilities, and
+      `rank` gives those rows what `serving_default` gives them.
+    - `server`: TF Serving's messages parse `models.config`, in which the model is listed, and
+      `batching.config`.
+
+    Args:
+        path: Base path of a model (its highest version is checked) or a version.
+
+    Raises:
+        ValueError: no version is there.
+        ImportError: the extra `serving` is not installed.
+    """
+    folder = version_folder(path).resolve()
+    require_serving_api()
+    schema = saved_schema(folder)
+    if any(f.is_encoded_text or f.as_string for f in schema.inputs):
+        require("tensorflow_text", "text", "A SavedModel with encoded texts")
+    checks: dict[str, Callable[[pathlib.Path, Schema], str]] = {
+        "loader": _loader,
+        "operations": _operations,
+        "signatures": _signatures,
+        "warm-up": _warmup,
+        "server": _server,
+    }
+    passed, problems = {}, {}
+    for name, run in checks.items():
+        try:
+            passed[name] = run(folder, schema)
+        except (ValueError, OSError, text_format.ParseError, tf.errors.OpError) as error:
+            problems[name] = str(error)
+    return Check(folder, passed, problems)
+
+
+def _loader(folder: pathlib.Path, schema: Schema) -> str:
+    load_by_c_api(folder)
+    return "LoadSavedModel of TensorFlow's C++"
+
+
+def _operations(folder: pathlib.Path, schema: Schema) -> str:
+    graph = _meta_graph(folder).graph_def
+    functions = {function.signature.name for function in graph.library.function}
+    found = {node.op for node in graph.node}
+    found |= {node.op for function in graph.library.function for node in function.node_def}
+    operations = found - functions
+    unknown = sorted(name for name in operations if op_def_registry.get(name) is None)
+    if unknown:
+        raise ValueError(f"TensorFlow does not know the operations {', '.join(unknown)}")
+    of_text = sorted(operations & set(_TEXT_OPERATIONS))
+    others = f", of tensorflow_text: {', '.join(of_text)}" if of_text else ""
+    return f"{len(operations)} of TensorFlow{others}"
+
+
+def _signatures(folder: pathlib.Path, schema: Schema) -> str:
+    found = _meta_graph(folder).signature_def
+    expected = expected_signatures(schema)
+    # TensorFlow adds one that initializes.
+    names = sorted(name for name in found if not name.startswith("__"))
+    if names != sorted(expected):
+        raise ValueError(f"Expected the signatures {sorted(expected)}. Received: {names}")
+    for name, specs in expected.items():
+        _check_tensors(f"inputs of {name!r}", found[name].inputs, specs)
+        outputs = {"probability": tf.TensorSpec((None,), tf.float32)}
+        _check_tensors(f"outputs of {name!r}", found[name].outputs, outputs)
+    return ", ".join(names)
+
+
+def _check_tensors(where: str, found: Any, specs: dict[str, tf.TensorSpec]) -> None:
+    there = {
+        name: (tf.as_dtype(info.dtype).name, tf.TensorShape(info.tensor_shape).as_list())
+        for name, info in found.items()
+    }
+    wanted = {name: (spec.dtype.name, spec.shape.as_list()) for name, spec in specs.items()}
+    for name in sorted({*there, *wanted}):
+        if there.get(name) != wanted.get(name):
+            raise ValueError(
+                f"The {where} must have `{name}` as {wanted.get(name)}. Received: {there.get(name)}"
+            )
+
+
+def _warmup(folder: pathlib.Path, schema: Schema) -> str:
+    file = folder / WARMUP_FILE
+    if not file.exists():
+        return "no requests were recorded"
+    requests = list(_requests(file))
+    if len(requests) > MAX_RECORDS:
+        raise ValueError(f"TF Serving reads {MAX_RECORDS} records. Received: {len(requests)}")
+    graph = tf.Graph()
+    with graph.as_default(), tf.compat.v1.Session(graph=graph) as session:
+        loaded = tf.compat.v1.saved_model.load(session, [tf.saved_model.SERVING], str(folder))
+        model = _Model(session, loaded.signature_def)
+        for number, (signature, inputs) in enumerate(requests):
+            answer = model.run(signature, inputs)
+            if not np.all((answer >= 0) & (answer <= 1)):
+                raise ValueError(
+                    f"Request {number} to {signature!r} must be answered by probabilities. "
+                    f"Received: {answer}"
+                )
+        rows = [inputs for signature, inputs in requests if signature == "serving_default"]
+        compared = _compare_rank(model, rows)
+    return f"{len(requests)} requests answered{compared}"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Model:
+    """The signatures of a model in a session."""
+
+    session: Any
+    signatures: Any
+
+    def run(self, signature: str, inputs: dict[str, np.ndarray]) -> np.ndarray:
+        if signature not in self.signatures:
+            raise ValueError(f"A request is to the signature {signature!r}, which is not there")
+        found = self.signatures[signature]
+        feed = {found.inputs[name].name: value for name, value in inputs.items()}
+        return self.session.run(found.outputs["probability"].name, feed)
+
+
+def _compare_rank(model: _Model, rows: list[dict[str, np.ndarray]]) -> str:
+    """`rank` of the first row's user with the items of all rows, against the same rows tiled."""
+    if "rank" not in model.signatures or not rows:
+        return ""
+    stacked = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+    specs = model.signatures["rank"].inputs
+    of_user = [name for name in stacked if specs[name].tensor_shape.dim[0].size == 1]
+    ranked = model.run("rank", stacked | {name: rows[0][name] for name in of_user})
+    tiled = {name: np.repeat(rows[0][name], len(rows), axis=0) for name in of_user}
+    difference = float(np.abs(ranked - model.run("serving_default", stacked | tiled)).max())
+    if not difference <= _TOLERANCE:
+        raise ValueError(
+            f"`rank` must give what `serving_default` gives to {_TOLERANCE}. "
+            f"Received: a difference of {difference}"
+        )
+    return f", rank of {len(rows)} items as by rows to {difference:.0e}"
+
+
+def _requests(file: pathlib.Path) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+    messages = require_serving_api()
+    for record in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
+        request = messages.PredictionLog.FromString(record).predict_log.request
+        inputs = {name: tf.make_ndarray(value) for name, value in request.inputs.items()}
+        yield request.model_spec.signature_name, inputs
+
+
+def _server(folder: pathlib.Path, schema: Schema) -> str:
+    base = folder.parent
+    file = base.parent / MODELS_FILE
+    if not file.exists():
+        return f"no {MODELS_FILE} lies in {base.parent}"
+    messages = require("tensorflow_serving.config.model_server_config_pb2", "serving", "A check")
+    config = messages.ModelServerConfig()
+    text_format.Parse(file.read_text(encoding="utf-8"), config)
+    models = config.model_config_list.config
+    if base.name not in [model.name for model in models]:
+        raise ValueError(f"{file} must list the model {base.name!r}")
+    relative = [model.base_path for model in models if not model.base_path.startswith("/")]
+    if relative:
+        raise ValueError(f"{file}: TF Serving wants absolute paths. Received: {relative[0]!r}")
+    batching = base.parent / BATCHING_FILE
+    if not batching.exists():
+        return f"{MODELS_FILE} with {len(models)} models"
+    text_format.Parse(batching.read_text(encoding="utf-8"), BatchingParameters())
+    return f"{MODELS_FILE} with {len(models)} models, {BATCHING_FILE}"
+
+
+def _meta_graph(folder: pathlib.Path) -> meta_graph_pb2.MetaGraphDef:
+    content = (folder / "saved_model.pb").read_bytes()
+    (meta_graph,) = saved_model_pb2.SavedModel.FromString(content).meta_graphs
+    return meta_graph

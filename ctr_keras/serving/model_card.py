@@ -1,0 +1,93 @@
+"""What a version is: the file that lies in it for people and tools to read."""
+
+import datetime
+import importlib.metadata
+import math
+import os
+import pathlib
+import platform
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ctr_keras.data import Manifest
+from ctr_keras.models import CTRModel
+
+MODEL_CARD_FILE = "assets.extra/model_card.json"
+_PACKAGES = (
+    "ctr-keras",
+    "keras",
+    "numpy",
+    "tensorflow",
+    "tensorflow-serving-api",
+    "tensorflow-text",
+)
+
+
+def model_card(
+    model: CTRModel,
+    name: str,
+    version: int,
+    signatures: Sequence[str],
+    data: str | os.PathLike | None,
+    metrics: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """What is known of a version, as JSON.
+
+    Args:
+        model: The model.
+        name: As the server calls it.
+        version: Its number.
+        signatures: Names of its signatures.
+        data: Prepared folder that the model was trained on, or one of its splits.
+        metrics: How good it is.
+    """
+    return {
+        "name": name,
+        "version": version,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "model": type(model).__name__,
+        "weights": sum(int(w.shape.num_elements()) for w in _values(model)),
+        "negative_ratio": model.negative_ratio,
+        "signatures": list(signatures),
+        "schema": model.schema.fingerprint,
+        "data": None if data is None else _splits(pathlib.Path(data)),
+        "metrics": None if metrics is None else _finite(dict(metrics)),
+        "versions": {"python": platform.python_version(), **_versions()},
+    }
+
+
+def _finite(value: Any) -> Any:
+    """`value` with NaN and infinity as null, which JSON has no word for."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _values(model: CTRModel) -> list:
+    return [weight.value for weight in model.inference_model().weights]
+
+
+def _splits(folder: pathlib.Path) -> dict[str, Any]:
+    """Rows and digest of each split of a prepared folder, or of the one split that it is."""
+    splits = sorted(path.parent for path in folder.glob("*/manifest.json")) or [folder]
+    manifests = {split.name: Manifest.load(split) for split in splits}
+    return {
+        name: {
+            "rows": manifest.rows,
+            "sha256": manifest.digest,
+            "schema": manifest.schema.fingerprint,
+            "negative_ratio": manifest.negative_ratio,
+        }
+        for name, manifest in manifests.items()
+    }
+
+
+def _versions() -> dict[str, str]:
+    """Of the packages that are installed."""
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
