@@ -67,7 +67,7 @@ def check(path: str | os.PathLike) -> Check:
         ValueError: no version is there.
         ImportError: the extra `serving` is not installed.
     """
-    folder = version_folder(path).resolve()
+    folder = pathlib.Path(os.path.abspath(version_folder(path)))
     require_serving_api()
     schema = saved_schema(folder)
     if any(f.is_encoded_text or f.as_string for f in schema.inputs):

@@ -92,7 +92,7 @@ def export(
             "`version` must be a positive integer that is not there yet in "
             f"{str(base)!r}. Received: `version={version!r}`"
         )
-    name = base.resolve().name
+    models, name = os.path.split(os.path.abspath(base))
     # A folder of its own, so that two exports at once do not write into each other's.
     temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{version}.", dir=base))
     try:
@@ -102,7 +102,7 @@ def export(
         card = model_card(model, name, version, signatures, data, metrics)
         _write_json(temporary / MODEL_CARD_FILE, card)
         _make_lasting(temporary)
-        write_server_files(base.resolve().parent, name)
+        write_server_files(pathlib.Path(models), name)
         os.replace(temporary, target)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
