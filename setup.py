@@ -5,15 +5,23 @@ import pathlib
 from setuptools import find_packages, setup
 
 TEXT = ["keras-hub>=0.21", "tensorflow-text>=2.19", "safetensors>=0.4"]
+SERVING = [
+    "tensorflow-serving-api>=2.19",
+    "grpcio>=1.60",
+    "grpcio-health-checking>=1.60",
+    "prometheus-client>=0.20",
+    "urllib3>=2.0",
+]
 EXTRAS = {
     "text": TEXT,
-    "serving": ["tensorflow-serving-api>=2.19", "grpcio>=1.60"],
+    "serving": SERVING,
     "online": ["lmdb>=1.4", "redis>=5.0", "fastapi>=0.110", "uvicorn>=0.29"],
     "spark": ["pyspark>=3.5"],
     "ray": ["ray>=2.30"],
     "tfrs": ["tensorflow-recommenders>=0.7.3"],
     "dev": [
         *TEXT,
+        *SERVING,
         "jax>=0.4.30",
         "mypy>=1.10",
         "pandas-stubs>=2.2",
