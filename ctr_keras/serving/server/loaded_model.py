@@ -1,5 +1,6 @@
 """One version of a model in memory."""
 
+import gc
 import os
 import pathlib
 from collections.abc import Iterable, Mapping
@@ -7,7 +8,12 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import tensorflow as tf
 
-from ctr_keras.serving.errors import InvalidArgumentError, ServingError, error_of_code
+from ctr_keras.serving.errors import (
+    InvalidArgumentError,
+    ServingError,
+    UnavailableError,
+    error_of_code,
+)
 from ctr_keras.serving.signature import Signature
 
 _TAGS = [tf.saved_model.SERVING]
@@ -33,13 +39,15 @@ class LoadedModel:
 
     def __init__(self, folder: str | os.PathLike):
         self.folder = pathlib.Path(folder)
-        self._session = tf.compat.v1.Session(graph=tf.Graph())
+        session = tf.compat.v1.Session(graph=tf.Graph())
         try:
-            with self._session.graph.as_default():
-                meta_graph = tf.compat.v1.saved_model.load(self._session, _TAGS, str(self.folder))
+            with session.graph.as_default():
+                meta_graph = tf.compat.v1.saved_model.load(session, _TAGS, str(self.folder))
         except BaseException:
-            self._session.close()
+            session.close()
             raise
+        session.graph.finalize()  # No thread may add to it while others run it.
+        self._session: tf.compat.v1.Session | None = session
         self.signature_protos = {
             name: proto
             for name, proto in sorted(meta_graph.signature_def.items())
@@ -48,8 +56,6 @@ class LoadedModel:
         self.signatures = {
             name: Signature.from_proto(name, proto) for name, proto in self.signature_protos.items()
         }
-        # No other thread may add to the graph while requests run.
-        self._session.graph.finalize()
 
     def signature(self, name: str) -> Signature:
         """A signature by name."""
@@ -79,20 +85,32 @@ class LoadedModel:
         found.check(inputs)
         fetches = {name: found.outputs[name].tensor for name in found.chosen_outputs(outputs)}
         feeds = {found.inputs[name].tensor: array for name, array in inputs.items()}
+        session = self._session
+        if session is None:
+            raise UnavailableError("The model was unloaded")
         try:
-            return self._session.run(fetches, feeds)
+            return session.run(fetches, feeds)
         except tf.errors.OpError as error:
             raise _serving_error(error) from None
 
     def close(self) -> None:
-        """Give the memory back; no run may be under way."""
-        self._session.close()
+        """Give the memory back."""
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+            gc.collect()  # A graph's objects refer to each other, and to memory outside Python.
 
 
 def _serving_error(error: tf.errors.OpError) -> ServingError:
-    # What follows the first line is where the graph was built.
-    message = (error.message or "").partition("\n")[0]
+    message = _reason(error.message or "")
     for name, code in tf.errors.__dict__.items():
         if name.isupper() and code == error.error_code:
             return error_of_code(name, message)
     return ServingError(message)
+
+
+def _reason(message: str) -> str:
+    """The line that says what went wrong, among those that say where the graph was built."""
+    lines = [line for line in message.splitlines() if line and line != "Graph execution error:"]
+    nodes = [number for number, line in enumerate(lines) if line.startswith("Node: ")]
+    return next(iter(lines[nodes[-1] + 1 if nodes else 0 :]), "")

@@ -1,6 +1,7 @@
 """A server as a process: until it is told to stop."""
 
 import contextlib
+import gc
 import signal
 import sys
 import threading
@@ -22,6 +23,7 @@ def run(config: ServerConfig, report: Callable[[str], None], drain_seconds: floa
         drain_seconds: How long to wait for requests that are under way.
     """
     server = Server(config)
+    gc.freeze()  # What was imported stays: collecting an unloaded version need not go through it.
     with _told_to_stop() as told, _switching_threads_often():
         server.start()
         try:
