@@ -5,6 +5,8 @@ import time
 
 from ctr_keras.serving.errors import DeadlineExceededError
 
+_YEAR = 365.0 * 24 * 3600
+
 
 @dataclasses.dataclass(frozen=True)
 class Deadline:
@@ -14,7 +16,10 @@ class Deadline:
 
     @classmethod
     def after(cls, seconds: float | None) -> "Deadline":
-        return cls(None if seconds is None else time.monotonic() + seconds)
+        """So many seconds from now; `None`, or years as gRPC says without a deadline, is never."""
+        if seconds is None or seconds > _YEAR:
+            return cls()
+        return cls(time.monotonic() + seconds)
 
     def remaining(self) -> float | None:
         """Seconds that are left, 0 if none."""

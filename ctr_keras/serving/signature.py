@@ -139,11 +139,9 @@ def _words(array: np.ndarray) -> str:
 
 def _converted(name: str, dtype: tf.DType, value: Any) -> np.ndarray:
     try:
-        array = np.asarray(value)
-        if array.size and (dtype == tf.string) != (array.dtype.kind in "OSU"):
-            raise TypeError(f"it is of {array.dtype.name}")
         if dtype == tf.string:
-            return array.astype(object)
+            return _strings(value)
+        array = np.asarray(value)
         if not array.size:  # `[]` is an array of floats.
             return array.astype(dtype.as_numpy_dtype)
         return array.astype(dtype.as_numpy_dtype, casting="same_kind", copy=False)
@@ -152,3 +150,11 @@ def _converted(name: str, dtype: tf.DType, value: Any) -> np.ndarray:
             f"Input {name!r} must be an array of {dtype.name}, its lists of equal length: {error}. "
             f"Received: `{name}={str(value)[:80]}`"
         ) from None
+
+
+def _strings(value: Any) -> np.ndarray:
+    array = np.asarray(value, object)
+    for kind in set(map(type, array.reshape(-1))):
+        if not issubclass(kind, (str, bytes)):
+            raise TypeError(f"it holds a {kind.__name__}")
+    return array

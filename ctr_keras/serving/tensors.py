@@ -33,7 +33,7 @@ def to_array(proto: tensor_pb2.TensorProto, max_bytes: float = math.inf) -> np.n
     try:
         dtype = tf.as_dtype(proto.dtype)
         item_bytes = np.dtype(dtype.as_numpy_dtype).itemsize
-    except TypeError as error:
+    except (TypeError, KeyError) as error:
         raise ValueError(f"no data type: {error}") from None
     shape = [dim.size for dim in proto.tensor_shape.dim]
     if proto.tensor_shape.unknown_rank or min(shape, default=0) < 0:

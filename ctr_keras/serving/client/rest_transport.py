@@ -74,6 +74,8 @@ class RestTransport:
             response = self._pool.request(
                 verb, self._url + path, body=body, headers=self._headers, timeout=timeout
             )
+        except urllib3.exceptions.NewConnectionError as error:  # called a timeout, which it is not
+            raise UnavailableError(str(error)) from None
         except urllib3.exceptions.TimeoutError as error:
             raise DeadlineExceededError(str(error)) from None
         except urllib3.exceptions.HTTPError as error:

@@ -138,6 +138,7 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    default_request_version = "HTTP/1.0"  # so that what cannot be read gets a status as well
     server_version, sys_version = "ctr-keras", ""
     disable_nagle_algorithm = True
     wbufsize = -1  # head and body in one packet

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import tensorflow as tf
 
+from ctr_keras.serving.deadline import Deadline
 from ctr_keras.serving.errors import (
     InvalidArgumentError,
     ServingError,
@@ -68,7 +69,11 @@ class LoadedModel:
         return found
 
     def run(
-        self, signature: str, inputs: Mapping[str, np.ndarray], outputs: Iterable[str] = ()
+        self,
+        signature: str,
+        inputs: Mapping[str, np.ndarray],
+        outputs: Iterable[str] = (),
+        deadline: Deadline = Deadline(),  # noqa: B008 (it is frozen)
     ) -> dict[str, np.ndarray]:
         """Outputs by name.
 
@@ -76,9 +81,11 @@ class LoadedModel:
             signature: Name of a signature.
             inputs: Every input, of the signature's data types and shapes.
             outputs: Names of the outputs to compute. Defaults to all.
+            deadline: When to give up.
 
         Raises:
             InvalidArgumentError: it does not take these inputs.
+            DeadlineExceededError: it took too long.
             ServingError: it failed on them.
         """
         found = self.signature(signature)
@@ -89,7 +96,7 @@ class LoadedModel:
         if session is None:
             raise UnavailableError("The model was unloaded")
         try:
-            return session.run(fetches, feeds)
+            return session.run(fetches, feeds, _run_options(deadline))
         except tf.errors.OpError as error:
             raise _serving_error(error) from None
 
@@ -99,6 +106,13 @@ class LoadedModel:
             self._session.close()
             self._session = None
             gc.collect()  # A graph's objects refer to each other, and to memory outside Python.
+
+
+def _run_options(deadline: Deadline) -> tf.compat.v1.RunOptions | None:
+    left = deadline.remaining()
+    if left is None:
+        return None
+    return tf.compat.v1.RunOptions(timeout_in_ms=max(1, int(1000 * left)))  # 0 is no timeout
 
 
 def _serving_error(error: tf.errors.OpError) -> ServingError:

@@ -63,7 +63,7 @@ class Servable:
         batcher = self._batchers.get(signature)
         if batcher is None:
             with self._gate.enter(deadline):
-                return self.model.run(signature, inputs, chosen)
+                return self.model.run(signature, inputs, chosen, deadline)
         results = batcher.run(inputs, deadline)
         return {name: results[name] for name in chosen}
 

@@ -1,7 +1,17 @@
+import gc
+
 import pytest
 
 from ctr_keras.serving import Client, ModelConfig, Server, ServerConfig
 from tests.serving.server import saved
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _freeze():
+    """As a server's process does: what is there already is not gone through at each unloading."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")

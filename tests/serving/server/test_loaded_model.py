@@ -1,10 +1,12 @@
 import os
+import time
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from ctr_keras.serving.errors import InvalidArgumentError, ServingError
+from ctr_keras.serving.deadline import Deadline
+from ctr_keras.serving.errors import DeadlineExceededError, InvalidArgumentError, ServingError
 from ctr_keras.serving.server import LoadedModel
 from ctr_keras.serving.server.warmup import warm_up
 from tests.serving.server import saved
@@ -64,6 +66,13 @@ def test_unknown_names(model):
 def test_an_error_inside_the_graph_keeps_its_code(model):
     with pytest.raises(InvalidArgumentError, match="(?i)assert"):
         model.run("checked", {"ids": np.array([1, 200])})
+
+
+def test_a_run_ends_at_its_deadline(model):
+    started = time.monotonic()
+    with pytest.raises(DeadlineExceededError):
+        model.run("slow", {"steps": np.array([100_000_000])}, deadline=Deadline.after(0.05))
+    assert time.monotonic() - started < 20  # all of it would take a quarter of an hour
 
 
 def test_only_columns_are_of_independent_rows(model):
