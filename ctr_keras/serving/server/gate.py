@@ -9,7 +9,7 @@ from ctr_keras.serving.errors import DeadlineExceededError, ResourceExhaustedErr
 
 
 class Gate:
-    """Lets `running` requests in at a time and `waiting` more stand in line; refuses the others.
+    """Admits `running + waiting` requests at a time and lets `running` of them run.
 
     A line without an end would make every request late instead of refusing a few.
 
@@ -26,26 +26,34 @@ class Gate:
             )
         self.running, self.waiting = running, waiting
         self._places = threading.BoundedSemaphore(running + waiting)
-        self._slots = threading.BoundedSemaphore(running)
+        self._turns = threading.BoundedSemaphore(running)
 
     @contextlib.contextmanager
-    def enter(self, deadline: Deadline) -> Iterator[None]:
-        """Wait for a slot and hold it.
+    def admitted(self) -> Iterator[None]:
+        """Hold a place, before anything is done that costs more than to refuse.
 
         Raises:
-            ResourceExhaustedError: the line is full.
-            DeadlineExceededError: no slot came free in time.
+            ResourceExhaustedError: all places are taken.
         """
         if not self._places.acquire(blocking=False):
             raise ResourceExhaustedError(
                 f"{self.running} requests run and {self.waiting} wait: try again later"
             )
         try:
-            if not self._slots.acquire(timeout=deadline.remaining()):
-                raise DeadlineExceededError("Deadline exceeded while the request waited")
-            try:
-                yield
-            finally:
-                self._slots.release()
+            yield
         finally:
             self._places.release()
+
+    @contextlib.contextmanager
+    def turn(self, deadline: Deadline) -> Iterator[None]:
+        """Wait for a turn to run, and hold it.
+
+        Raises:
+            DeadlineExceededError: it did not come in time.
+        """
+        if not self._turns.acquire(timeout=deadline.remaining()):
+            raise DeadlineExceededError("Deadline exceeded while the request waited")
+        try:
+            yield
+        finally:
+            self._turns.release()

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 from ctr_keras.extras import require
@@ -10,11 +11,8 @@ from ctr_keras.serving.protocol import (
     model_service_pb2_grpc,
     prediction_service_pb2_grpc,
 )
-from ctr_keras.serving.server.bearer_token import Token, TokenInterceptor
 from ctr_keras.serving.server.grpc_services import ModelService, PredictionService
 from ctr_keras.serving.server.limits import Limits
-from ctr_keras.serving.server.manager import ModelManager
-from ctr_keras.serving.server.metrics import Metrics
 
 health: Any = require("grpc_health.v1.health", "serving", "A server of models")
 health_pb2: Any = require("grpc_health.v1.health_pb2", "serving", "A server of models")
@@ -26,10 +24,9 @@ class GrpcListener:
 
     Args:
         address: Host and port; port 0 takes a free one.
-        manager: The models.
-        metrics: Counts requests.
+        services: What answers predictions, and what answers questions about models.
+        interceptors: What calls must pass, in this order.
         limits: Sizes; `connections` is the number of calls at a time.
-        token: What calls must bring along.
         tls: PEM of the private key and of the certificate chain; `None` does not encrypt.
 
     Raises:
@@ -39,17 +36,16 @@ class GrpcListener:
     def __init__(
         self,
         address: tuple[str, int],
-        manager: ModelManager,
-        metrics: Metrics,
+        services: tuple[PredictionService, ModelService],
+        interceptors: Sequence[Any],
         limits: Limits,
-        token: Token,
         tls: tuple[bytes, bytes] | None = None,
     ):
         # As many threads as calls: one that waited here unseen would come too late.
         self._threads = concurrent.futures.ThreadPoolExecutor(limits.connections, "grpc")
         self._server = grpc.server(
             self._threads,
-            interceptors=[TokenInterceptor(token)],
+            interceptors=interceptors,
             maximum_concurrent_rpcs=limits.connections,
             options=[
                 ("grpc.max_receive_message_length", limits.request_bytes),
@@ -59,12 +55,11 @@ class GrpcListener:
         )
         self._health = health.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        predictions, models = services
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-            PredictionService(manager, metrics, limits.request_bytes), self._server
+            predictions, self._server
         )
-        model_service_pb2_grpc.add_ModelServiceServicer_to_server(
-            ModelService(manager, metrics), self._server
-        )
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(models, self._server)
         self.port = self._bind(address, tls)
 
     def start(self) -> None:

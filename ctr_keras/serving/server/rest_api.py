@@ -14,6 +14,7 @@ from ctr_keras.serving.deadline import Deadline
 from ctr_keras.serving.errors import InvalidArgumentError, ServingError, UnimplementedError
 from ctr_keras.serving.protocol import metadata_pb2
 from ctr_keras.serving.server.describe import model_metadata, model_status
+from ctr_keras.serving.server.gate import Gate
 from ctr_keras.serving.server.json_tensors import (
     format_columns,
     format_rows,
@@ -46,12 +47,14 @@ class RestApi:
 
     Args:
         manager: The models.
+        gate: Admits so many predictions at a time.
         metrics: Counts requests.
         timeout_seconds: How long a prediction may wait for its turn.
     """
 
-    def __init__(self, manager: ModelManager, metrics: Metrics, timeout_seconds: float):
+    def __init__(self, manager: ModelManager, gate: Gate, metrics: Metrics, timeout_seconds: float):
         self._manager = manager
+        self._gate = gate
         self._metrics = metrics
         self._timeout_seconds = timeout_seconds
 
@@ -92,9 +95,9 @@ class RestApi:
 
     def _predict(self, model: ModelName, body: bytes) -> dict:
         deadline = Deadline.after(self._timeout_seconds)
-        request = _request(body)
-        name = request.get("signature_name") or DEFAULT_SIGNATURE
-        with self._manager.lease(model) as (_, servable):
+        with self._gate.admitted(), self._manager.lease(model) as (_, servable):
+            request = _request(body)
+            name = request.get("signature_name") or DEFAULT_SIGNATURE
             signature = servable.model.signature(name)
             if "instances" in request:
                 inputs = parse_rows(signature, request["instances"])

@@ -17,7 +17,7 @@ class Servable:
 
     Args:
         model: The model.
-        gate: Bounds the runs of all models together that are not batched.
+        gate: Gives turns to the runs, of all models together, that are not batched.
         batching: How to batch; `None` batches nothing.
     """
 
@@ -53,7 +53,7 @@ class Servable:
 
         Raises:
             InvalidArgumentError: the signature does not take the inputs.
-            ResourceExhaustedError: the queue is full.
+            ResourceExhaustedError: the batching queue is full.
             DeadlineExceededError: the deadline passed in the queue.
         """
         found = self.model.signature(signature)
@@ -62,7 +62,7 @@ class Servable:
         deadline.check()
         batcher = self._batchers.get(signature)
         if batcher is None:
-            with self._gate.enter(deadline):
+            with self._gate.turn(deadline):
                 return self.model.run(signature, inputs, chosen, deadline)
         results = batcher.run(inputs, deadline)
         return {name: results[name] for name in chosen}

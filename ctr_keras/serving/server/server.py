@@ -7,10 +7,12 @@ import ssl
 import time
 
 from ctr_keras.serving.errors import UnauthenticatedError
+from ctr_keras.serving.server.admission import AdmissionInterceptor
 from ctr_keras.serving.server.batching import BatchingConfig
-from ctr_keras.serving.server.bearer_token import Token
+from ctr_keras.serving.server.bearer_token import Token, TokenInterceptor
 from ctr_keras.serving.server.gate import Gate
 from ctr_keras.serving.server.grpc_listener import GrpcListener
+from ctr_keras.serving.server.grpc_services import ModelService, PredictionService
 from ctr_keras.serving.server.http_listener import HttpListener
 from ctr_keras.serving.server.limits import Limits
 from ctr_keras.serving.server.manager import ModelManager
@@ -32,7 +34,7 @@ class ServerConfig:
         batching: How to gather rows of several requests; `None`: not at all.
         poll_seconds: How often to look for new versions; 0: never.
         running: Predictions that run at a time, beside batches.
-        waiting: Predictions that wait for their turn; more are refused.
+        waiting: Predictions that may be there beside those; more are refused.
         timeout_seconds: How long a REST request may wait for its turn. A gRPC call has its own
             deadline.
         limits: Of requests and connections.
@@ -91,9 +93,16 @@ class Server:
         )
         metrics = Metrics()
         token = Token(config.token)
-        api = RestApi(self.manager, metrics, config.timeout_seconds)
+        api = RestApi(self.manager, gate, metrics, config.timeout_seconds)
         self._grpc = GrpcListener(
-            (config.host, config.port), self.manager, metrics, config.limits, token, _pem(config)
+            (config.host, config.port),
+            (
+                PredictionService(self.manager, metrics, config.limits.request_bytes),
+                ModelService(self.manager, metrics),
+            ),
+            (TokenInterceptor(token), AdmissionInterceptor(gate, metrics)),
+            config.limits,
+            _pem(config),
         )
         try:
             self._http = HttpListener(

@@ -167,27 +167,24 @@ def test_gate_bounds_what_runs_and_what_waits():
     inside, leave = threading.Event(), threading.Event()
 
     def hold():
-        with gate.enter(NEVER):
+        with gate.admitted(), gate.turn(NEVER):
             inside.set()
             leave.wait(10)
 
     holder = threading.Thread(target=hold)
     holder.start()
     inside.wait(10)
-    with pytest.raises(DeadlineExceededError), gate.enter(Deadline.after(0.01)):
+    with pytest.raises(DeadlineExceededError), gate.turn(Deadline.after(0.01)):
         pass
     waiter = threading.Thread(target=hold)
     waiter.start()
     wait_until(lambda: gate._places._value == 0)
-    with (
-        pytest.raises(ResourceExhaustedError, match="1 requests run and 1 wait"),
-        gate.enter(NEVER),
-    ):
-        pass
+    with pytest.raises(ResourceExhaustedError, match="1 requests run and 1 wait"):
+        gate.admitted().__enter__()
     leave.set()
     holder.join(10)
     waiter.join(10)
-    with gate.enter(NEVER):
+    with gate.admitted(), gate.turn(NEVER):
         pass
 
 

@@ -230,9 +230,7 @@ def test_grpc_survives_a_thousand_fuzzed_requests(server):
                 codes.add("OK")
             except grpc.RpcError as error:
                 codes.add(error.code().name)
-                if error.code().name == "INTERNAL":  # bytes that are no message at all
-                    assert "deserializing" in error.details()
-    assert codes <= {"OK", "INVALID_ARGUMENT", "NOT_FOUND", "INTERNAL"} and len(codes) >= 3
+    assert codes == {"OK", "INVALID_ARGUMENT", "NOT_FOUND"}
     with Client(f"127.0.0.1:{server.port}") as client:
         got = client.predict("clicks", inputs)["probability"]
     np.testing.assert_allclose(got, saved.expected(inputs), atol=1e-6)
