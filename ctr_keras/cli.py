@@ -606,7 +606,7 @@ def serve(
     max_request_mb: Annotated[float, typer.Option(help="Size of the largest request.")] = 32.0,
     max_waiting: Annotated[
         int, typer.Option(min=0, help="Requests that wait for their turn; more are refused.")
-    ] = 64,
+    ] = 128,
     tls_cert: Annotated[
         pathlib.Path | None, typer.Option(help="PEM file of the certificate: encrypts both.")
     ] = None,

@@ -17,14 +17,18 @@ import tempfile
 import threading
 import time
 
+import tensorflow as tf
 from serving_load import open_loop
 from serving_load.process import ServerProcess
 from serving_load.requests import make_requests
 from serving_load.senders import GrpcSender, RestSender
+from tensorflow_serving.apis import prediction_log_pb2
 
 from ctr_keras.serving import Client
 from ctr_keras.serving.server import LoadedModel
+from ctr_keras.serving.server.warmup import WARMUP_FILE
 from ctr_keras.serving.status import State
+from ctr_keras.serving.tensors import to_proto
 from ctr_keras.serving.versions import version_folder
 
 
@@ -34,9 +38,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         base = pathlib.Path(folder) / "model"
         shutil.copytree(version_folder(arguments.model), base / "1")
+        requests = _requests(arguments, base / "1")
         server = ServerProcess("--model", f"model={base}", "--poll-seconds", "0.5")
         try:
-            requests = _requests(arguments, base / "1")
             for part in arguments.parts:
                 found[part] = _PARTS[part](arguments, server, base, requests)
                 if not arguments.json:
@@ -53,7 +57,20 @@ def _requests(arguments, version: pathlib.Path):
     inputs = make_requests(
         arguments.data, model.signatures[name], 100, arguments.candidates, arguments.seed
     )
+    if not (version / WARMUP_FILE).exists():  # An export brings them along.
+        _record_warmup(version, name, inputs)
     return model, name, inputs
+
+
+def _record_warmup(version: pathlib.Path, signature: str, inputs: list) -> None:
+    with tf.io.TFRecordWriter(str(version / WARMUP_FILE)) as writer:
+        for one in inputs:
+            log = prediction_log_pb2.PredictionLog()
+            request = log.predict_log.request
+            request.model_spec.signature_name = signature
+            for name, array in one.items():
+                request.inputs[name].CopyFrom(to_proto(array))
+            writer.write(log.SerializeToString())
 
 
 def _protocols(arguments, server, base, requests) -> dict:
@@ -75,7 +92,7 @@ def _protocols(arguments, server, base, requests) -> dict:
             if way == "in process":
                 model.run(name, inputs[number])
             else:
-                _wait_for(senders[way], ready[way][number])
+                senders[way].ask(ready[way][number])
             if turn >= 20:
                 times[way].append(1e3 * (time.perf_counter() - started))
     for sender in senders.values():
@@ -83,14 +100,6 @@ def _protocols(arguments, server, base, requests) -> dict:
     medians = {way: statistics.median(found) for way, found in times.items()}
     more = {f"{way} more": medians[way] - medians["in process"] for way in senders}
     return {"unit": "ms, p50", **medians, **more}
-
-
-def _wait_for(sender, request) -> None:
-    answered, codes = threading.Event(), []
-    sender.send(request, lambda code: (codes.append(code), answered.set()))
-    answered.wait()
-    if codes != ["OK"]:
-        raise RuntimeError(f"The server refused. Received: `code={codes[0]!r}`")
 
 
 def _switch(arguments, server, base, requests) -> dict:

@@ -44,6 +44,8 @@ def to_array(proto: tensor_pb2.TensorProto, max_bytes: float = math.inf) -> np.n
     content = len(proto.tensor_content)
     if content and content != expected:
         raise ValueError(f"{content} bytes do not fill the shape {shape} of {dtype.name}")
+    if content and dtype != tf.string:
+        return np.frombuffer(proto.tensor_content, dtype.as_numpy_dtype).reshape(shape)
     try:
         return tf.make_ndarray(proto)
     except (TypeError, ValueError, IndexError) as error:

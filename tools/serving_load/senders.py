@@ -37,6 +37,10 @@ class GrpcSender:
         future = self._call.future(request, timeout=self._timeout)
         future.add_done_callback(lambda answered: done(answered.code().name))
 
+    def ask(self, request: bytes) -> None:
+        """Send a request and wait for the answer."""
+        self._call(request, timeout=self._timeout)
+
     def close(self) -> None:
         self._channel.close()
 
@@ -58,19 +62,25 @@ class RestSender:
         return f"{self._url}/{model}:predict", body
 
     def send(self, request: tuple[str, bytes], done: Done) -> None:
-        self._threads.submit(self._send, request, done)
+        self._threads.submit(lambda: done(self._send(request)))
+
+    def ask(self, request: tuple[str, bytes]) -> None:
+        """Send a request and wait for the answer."""
+        code = self._send(request)
+        if code != "OK":
+            raise RuntimeError(f"The server refused. Received: `code={code!r}`")
 
     def close(self) -> None:
         self._threads.shutdown()
         self._pool.clear()
 
-    def _send(self, request: tuple[str, bytes], done: Done) -> None:
+    def _send(self, request: tuple[str, bytes]) -> str:
         url, body = request
         try:
             answer = self._pool.request("POST", url, body=body, timeout=self._timeout)
-            done("OK" if answer.status == 200 else f"HTTP {answer.status}")
+            return "OK" if answer.status == 200 else f"HTTP {answer.status}"
         except urllib3.exceptions.HTTPError as error:
-            done(type(error).__name__)
+            return type(error).__name__
 
 
 SENDERS = {"grpc": GrpcSender, "rest": RestSender}

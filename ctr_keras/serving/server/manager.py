@@ -22,7 +22,8 @@ class ModelManager:
 
     Args:
         models: What to serve.
-        load: Loads and warms up a version's folder.
+        load: Loads and warms up a version's folder; gently, if it is told that requests are
+            answered meanwhile.
         poll_seconds: How often the base paths are looked at; 0: only `poll` does.
 
     Example:
@@ -36,7 +37,7 @@ class ModelManager:
     def __init__(
         self,
         models: Iterable[ModelConfig],
-        load: Callable[[pathlib.Path], Servable],
+        load: Callable[[pathlib.Path, bool], Servable],
         poll_seconds: float = 1.0,
     ):
         if poll_seconds < 0:

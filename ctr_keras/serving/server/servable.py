@@ -31,12 +31,16 @@ class Servable:
 
     @classmethod
     def load(
-        cls, folder: str | os.PathLike, gate: Gate, batching: BatchingConfig | None = None
+        cls,
+        folder: str | os.PathLike,
+        gate: Gate,
+        batching: BatchingConfig | None = None,
+        gently: bool = False,
     ) -> "Servable":
-        """Load a version and warm it up."""
+        """Load a version and warm it up; gently, if another one answers meanwhile."""
         model = LoadedModel(folder)
         try:
-            warm_up(model)
+            warm_up(model, gently)
         except BaseException:
             model.close()
             raise

@@ -40,14 +40,15 @@ class ServedModel:
 
     Args:
         config: Where the versions are, and which are wanted.
-        load: Loads and warms up a version's folder.
+        load: Loads and warms up a version's folder; gently, if it is told that requests are
+            answered meanwhile.
         on_idle: Called when a version that leaves is not in use any more.
     """
 
     def __init__(
         self,
         config: ModelConfig,
-        load: Callable[[pathlib.Path], Servable],
+        load: Callable[[pathlib.Path, bool], Servable],
         on_idle: Callable[[], None],
     ):
         self.config = config
@@ -144,7 +145,7 @@ class ServedModel:
         with self._lock:
             self._versions[number] = version
         try:
-            servable = self._load_folder(folder)
+            servable = self._load_folder(folder, bool(self.available()))
         except Exception as error:  # Whatever is wrong with a version, the others go on.
             with self._lock:
                 version.state, version.failed_files = State.END, files

@@ -50,7 +50,7 @@ class ServerConfig:
     batching: BatchingConfig | None = None
     poll_seconds: float = 1.0
     running: int = os.cpu_count() or 1
-    waiting: int = 64
+    waiting: int = 128
     timeout_seconds: float = 30.0
     limits: Limits = Limits()
     tls_cert: pathlib.Path | None = None
@@ -88,7 +88,7 @@ class Server:
         gate = Gate(config.running, config.waiting)
         self.manager = ModelManager(
             config.models,
-            lambda folder: Servable.load(folder, gate, config.batching),
+            lambda folder, gently: Servable.load(folder, gate, config.batching, gently),
             config.poll_seconds,
         )
         metrics = Metrics()

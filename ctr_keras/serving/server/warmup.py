@@ -1,5 +1,7 @@
 """The requests that an exported model brings along to be warmed up with."""
 
+import time
+
 import tensorflow as tf
 
 from ctr_keras.serving.protocol import prediction_log_pb2
@@ -10,8 +12,18 @@ WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 MAX_RECORDS = 1000  # TF Serving refuses a file with more.
 
 
-def warm_up(model: LoadedModel) -> int:
+# Beside an older version that answers, so much of the time is left to it: the share of a core that
+# warming up takes is one of four.
+_REST = 3.0
+_LONGEST_REST = 0.1  # seconds
+
+
+def warm_up(model: LoadedModel, gently: bool = False) -> int:
     """Run the recorded requests, so that no user waits for what is done once.
+
+    Args:
+        model: A model that nobody uses yet.
+        gently: Rest between them, so that those who use another version do not notice.
 
     Returns:
         How many there were; 0 without a file.
@@ -30,7 +42,11 @@ def warm_up(model: LoadedModel) -> int:
             raise ValueError(
                 f"At most {MAX_RECORDS} warm-up records are read. Received: `file={str(path)!r}`"
             )
+        started = time.perf_counter()
         _replay(model, prediction_log_pb2.PredictionLog.FromString(record), count)
+        if gently:
+            took = time.perf_counter() - started
+            time.sleep(min(_LONGEST_REST, _REST * took))
     return count
 
 

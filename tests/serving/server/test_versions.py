@@ -21,10 +21,11 @@ def manage():
     """Starts managers that look for versions only when they are told to."""
     gate, started = Gate(2, 100), []
 
-    def manage(*configs, **options):
-        manager = ModelManager(
-            configs, lambda folder: Servable.load(folder, gate), **{"poll_seconds": 0} | options
-        )
+    def load(folder, gently):
+        return Servable.load(folder, gate, gently=gently)
+
+    def manage(*configs, poll_seconds=0):
+        manager = ModelManager(configs, load, poll_seconds)
         manager.start()
         started.append(manager)
         return manager
@@ -187,11 +188,11 @@ def test_a_version_is_tried_again_when_its_files_change(manage, versions, base):
     manager = manage(ModelConfig("clicks", base))
     loads = []
     load = manager._load
-    manager._models["clicks"]._load_folder = lambda folder: (loads.append(folder), load(folder))[1]
+    manager._models["clicks"]._load_folder = lambda *how: (loads.append(how), load(*how))[1]
     half_written(saved.publish(versions[2], base, 2))
     manager.poll()
     manager.poll()
-    assert len(loads) == 1  # it would fail again
+    assert loads == [(base / "2", True)]  # it would fail again
     shutil.copy(versions[2] / "saved_model.pb", base / "2")
     manager.poll()
     assert answer(manager) == 2
