@@ -116,18 +116,25 @@ class ModelManager:
 
     def stop(self, seconds: float = 10.0) -> bool:
         """Take no more requests and unload every model; whether all were done in time."""
+        end = time.monotonic() + seconds
         self._stopped = True
         self._wake.set()
         if self._thread.ident is not None:
-            self._thread.join()
-        end = time.monotonic() + seconds
-        with self._upkeep:
-            for model in self._models.values():
-                model.retire_all()
-            while not all([model.close_idle() for model in self._everything()]):
-                if time.monotonic() > end:
-                    return False
-                time.sleep(0.01)
+            self._thread.join(seconds)
+        if not self._upkeep.acquire(timeout=max(0.0, end - time.monotonic())):
+            return False  # A version is being loaded, and nothing can hurry that.
+        try:
+            return self._unload_all(end)
+        finally:
+            self._upkeep.release()
+
+    def _unload_all(self, end: float) -> bool:
+        for model in self._models.values():
+            model.retire_all()
+        while not all([model.close_idle() for model in self._everything()]):
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.01)
         return True
 
     def _serve(self, configs: Iterable[ModelConfig]) -> None:

@@ -119,6 +119,25 @@ def test_a_version_in_use_is_not_unloaded(manage, versions, base):
     wait_for(lambda: states(manager)[1] is State.END)  # by the manager's thread, untold
 
 
+def test_stop_does_not_wait_for_a_version_that_loads(versions, base):
+    loading, loaded = threading.Event(), threading.Event()
+
+    def load(folder, gently):
+        if gently:
+            loading.set()
+            loaded.wait(20)
+        return Servable.load(folder, Gate(1, 1))
+
+    manager = ModelManager([ModelConfig("clicks", base)], load, poll_seconds=0.02)
+    manager.start()
+    saved.publish(versions[2], base, 2)
+    assert loading.wait(10)
+    assert answer(manager) == 1
+    assert not manager.stop(0.1)
+    loaded.set()
+    assert manager.stop(20)
+
+
 def test_base_path_that_vanishes_keeps_the_model(manage, base):
     manager = manage(ModelConfig("clicks", base))
     shutil.rmtree(base)
