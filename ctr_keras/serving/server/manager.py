@@ -110,9 +110,9 @@ class ModelManager:
             raise NotFoundError(f"Could not find any versions of model {asked}")
         return found
 
-    def available(self, name: str) -> list[int]:
-        """The versions of a model that answer requests, ascending."""
-        return self._model(name).available()
+    def available(self) -> dict[str, list[int]]:
+        """The versions that answer requests, ascending, of each model."""
+        return {name: model.available() for name, model in self._models.items()}
 
     def stop(self, seconds: float = 10.0) -> bool:
         """Take no more requests and unload every model; whether all were done in time."""
@@ -187,9 +187,10 @@ class ModelManager:
         return model
 
     def _check_available(self, config: ModelConfig) -> None:
-        available = self.available(config.name)
+        model = self._model(config.name)
+        available = model.available()
         if not available:
-            statuses = self._model(config.name).statuses()
+            statuses = model.statuses()
             reasons = "; ".join(f"version {s.version}: {s.message}" for s in statuses)
             raise FailedPreconditionError(
                 f"Model {config.name!r} has no version that could be loaded from "

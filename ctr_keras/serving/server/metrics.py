@@ -43,7 +43,7 @@ class Metrics:
     def text(self, manager: ModelManager) -> bytes:
         """All of it, as Prometheus reads it."""
         self._versions.clear()
-        for name in manager.names:
-            for version in manager.available(name):
+        for name, versions in manager.available().items():
+            for version in versions:
                 self._versions.labels(name, version).set(1)
         return prometheus.generate_latest(self._registry)

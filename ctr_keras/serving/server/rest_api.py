@@ -60,7 +60,7 @@ class RestApi:
 
     def respond(self, verb: str, path: str, body: bytes) -> Response:
         """The response to a request; `verb` is `GET` or `POST`."""
-        path = urllib.parse.urlsplit(path).path
+        path = path.partition("?")[0]
         if verb == "GET" and path == METRICS_PATH:
             text = self._metrics.text(self._manager)
             return Response(200, text, "text/plain; version=0.0.4; charset=utf-8")

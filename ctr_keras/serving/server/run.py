@@ -58,7 +58,7 @@ def _switching_threads_often() -> Iterator[None]:
 
 def _ready(server: Server, host: str) -> str:
     models = ", ".join(
-        f"{name} {server.manager.available(name) or 'without a version'}"
-        for name in server.manager.names
+        f"{name} {versions or 'without a version'}"
+        for name, versions in sorted(server.manager.available().items())
     )
     return f"ready: gRPC {host}:{server.port}, REST {host}:{server.rest_port}; {models}"

@@ -119,6 +119,7 @@ def test_too_many_connections(strict):
         (HEAD + b"Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\nxx", 415),
         (b"BREW /v1/models/clicks HTTP/1.1\r\n\r\n", 501),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
+        (b"GET //[/v1/models/clicks HTTP/1.1\r\nConnection: close\r\n\r\n", 400),
         (b"GET / HTTP/9.9\r\n\r\n", 505),
         (b"GET /" + b"x" * 70_000 + b" HTTP/1.1\r\n\r\n", 414),
         (b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 200 + b"\r\n", 431),
