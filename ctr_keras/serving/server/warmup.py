@@ -15,7 +15,7 @@ MAX_RECORDS = 1000  # TF Serving refuses a file with more.
 # Beside a version that answers, warming up takes a tenth of a core: it rests nine times as long as
 # it ran.
 _REST = 9.0
-_LONGEST_REST = 0.1  # seconds
+_LONGEST_REST = 0.5  # seconds
 
 
 def warm_up(model: LoadedModel, gently: bool = False) -> int:
