@@ -5,6 +5,7 @@ command itself was wrong.
 """
 
 import json
+import logging
 import math
 import pathlib
 import sys
@@ -637,6 +638,78 @@ def _print_check(found: Any, as_json: bool) -> None:
 
 
 @app.command()
+def serve(
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=BASE_PATH, such as din=saved_models/din. Repeatable."),
+    ] = None,
+    config: Annotated[
+        pathlib.Path | None, typer.Option(help="A models.config, in place of --model.")
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on. By default this machine's alone.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Of gRPC; 0: a free one.")] = 8500,
+    rest_port: Annotated[int, typer.Option(help="Of REST; 0: a free one.")] = 8501,
+    batching: Annotated[
+        bool, typer.Option("--batching", help="Gather rows of several requests.")
+    ] = False,
+    max_batch_size: Annotated[int, typer.Option(min=1, help="Rows of a batch.")] = 128,
+    batch_timeout_micros: Annotated[
+        int, typer.Option(min=0, help="How long a request waits for others, microseconds.")
+    ] = 1000,
+    batching_file: Annotated[
+        pathlib.Path | None,
+        typer.Option(help="TF Serving's file of batching parameters, in place of these."),
+    ] = None,
+    poll_seconds: Annotated[
+        float, typer.Option(min=0, help="How often to look for new versions; 0: never.")
+    ] = 1.0,
+    max_request_mb: Annotated[float, typer.Option(help="Size of the largest request.")] = 32.0,
+    max_waiting: Annotated[
+        int, typer.Option(min=0, help="Requests that wait for their turn; more are refused.")
+    ] = 128,
+    tls_cert: Annotated[
+        pathlib.Path | None, typer.Option(help="PEM file of the certificate: encrypts both.")
+    ] = None,
+    tls_key: Annotated[
+        pathlib.Path | None, typer.Option(help="PEM file of the certificate's key.")
+    ] = None,
+    token_file: Annotated[
+        pathlib.Path | None, typer.Option(help="File with a bearer token to ask requests for.")
+    ] = None,
+) -> None:
+    """Serve SavedModels by TF Serving's protocols, on one machine; SIGTERM ends it."""
+    from ctr_keras.serving import server
+
+    _log_to_stderr()
+    if (config is None) == (not model):
+        raise typer.BadParameter("give either --model or --config")
+    models = server.read_models_config(config) if config else _named_models(model or [])
+    how = server.BatchingConfig(
+        max_batch_size=max_batch_size, batch_timeout_micros=batch_timeout_micros
+    )
+    if batching_file is not None:
+        how = server.read_batching_file(batching_file)
+    server.run(
+        server.ServerConfig(
+            models=models,
+            host=host,
+            port=port,
+            rest_port=rest_port,
+            batching=how if batching or batching_file is not None else None,
+            poll_seconds=poll_seconds,
+            waiting=max_waiting,
+            limits=server.Limits(request_bytes=int(max_request_mb * 2**20)),
+            tls_cert=tls_cert,
+            tls_key=tls_key,
+            token=None if token_file is None else token_file.read_text().strip(),
+        ),
+        report=typer.echo,
+    )
+
+
+@app.command()
 def rank(
     model: Annotated[pathlib.Path, typer.Option(help="Base path or version of a SavedModel.")],
     data: Data,
@@ -811,6 +884,26 @@ def _options(pairs: list[str]) -> dict[str, Any]:
         except json.JSONDecodeError:
             options[name] = value
     return options
+
+
+def _named_models(pairs: list[str]) -> Any:
+    from ctr_keras.serving import server
+
+    models = []
+    for pair in pairs:
+        name, separator, path = pair.partition("=")
+        if not separator or not name or not path:
+            raise typer.BadParameter(f"expected NAME=BASE_PATH, got {pair!r}", param_hint="--model")
+        models.append(server.ModelConfig(name, pathlib.Path(path).resolve()))
+    return tuple(models)
+
+
+def _log_to_stderr() -> None:
+    """Log versions that come and go, but not TensorFlow's advice against sessions."""
+    import tensorflow as tf
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    tf.get_logger().setLevel("ERROR")
 
 
 def _report(line: str) -> None:

@@ -9,10 +9,15 @@ from ctr_keras.schema import Schema
 SCHEMA_FILE = "assets.extra/schema.json"
 
 
+def all_versions(path: str | os.PathLike) -> list[int]:
+    """The versions under a base path, ascending; none if there is no such folder."""
+    names = [child.name for child in pathlib.Path(path).glob("*")]
+    return sorted(int(name) for name in names if name.isascii() and name.isdigit())
+
+
 def latest_version(path: str | os.PathLike) -> int | None:
     """The highest version under a base path, or `None`."""
-    versions = [int(child.name) for child in pathlib.Path(path).glob("*") if child.name.isdigit()]
-    return max(versions, default=None)
+    return max(all_versions(path), default=None)
 
 
 def version_folder(path: str | os.PathLike) -> pathlib.Path:

@@ -1,0 +1,217 @@
+"""Rows of several requests in one run."""
+
+import collections
+import concurrent.futures
+import dataclasses
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from ctr_keras.serving.deadline import Deadline
+from ctr_keras.serving.errors import (
+    DeadlineExceededError,
+    ResourceExhaustedError,
+    ServingError,
+    UnavailableError,
+)
+
+Arrays = Mapping[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchingConfig:
+    """How rows are gathered; the names are those of TF Serving's batching parameters.
+
+    Attributes:
+        max_batch_size: Rows of a batch; a request with more is a batch of its own.
+        batch_timeout_micros: How long a request waits for others, microseconds.
+        max_enqueued_batches: Batches that may wait; a request beyond them is refused.
+        num_batch_threads: Batches that run at a time.
+    """
+
+    max_batch_size: int = 128
+    batch_timeout_micros: int = 1000
+    max_enqueued_batches: int = 16
+    num_batch_threads: int = os.cpu_count() or 1
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            least = 0 if field.name == "batch_timeout_micros" else 1
+            value = getattr(self, field.name)
+            if not isinstance(value, int) or value < least:
+                raise ValueError(
+                    f"`{field.name}` must be an integer of at least {least}. "
+                    f"Received: `{field.name}={value!r}`"
+                )
+
+
+@dataclasses.dataclass
+class _Task:
+    inputs: Arrays
+    rows: int
+    deadline: Deadline
+    enqueued: float = dataclasses.field(default_factory=time.monotonic)
+    answer: concurrent.futures.Future = dataclasses.field(default_factory=concurrent.futures.Future)
+
+
+@dataclasses.dataclass
+class _Group:
+    """Tasks that make a batch together, oldest first."""
+
+    tasks: collections.deque[_Task] = dataclasses.field(default_factory=collections.deque)
+    rows: int = 0
+
+    def put(self, task: _Task) -> None:
+        self.tasks.append(task)
+        self.rows += task.rows
+
+    def take(self, most_rows: int) -> list[_Task]:
+        """The oldest tasks of at most so many rows, at least one."""
+        taken: list[_Task] = []
+        rows = 0
+        while self.tasks and (not taken or rows + self.tasks[0].rows <= most_rows):
+            taken.append(self.tasks.popleft())
+            rows += taken[-1].rows
+        self.rows -= rows
+        return taken
+
+
+class Batcher:
+    """Gathers requests whose inputs agree in all but the number of rows.
+
+    Sequences of different length are never padded to agree: what pads a feature is known to the
+    model alone, and a wrong value is a wrong answer.
+
+    Args:
+        run: Gives a batch's outputs, row by row those of its inputs.
+        config: Sizes and times.
+    """
+
+    def __init__(self, run: Callable[[Arrays], dict[str, np.ndarray]], config: BatchingConfig):
+        self._run = run
+        self._config = config
+        self._most_rows = config.max_enqueued_batches * config.max_batch_size
+        self._groups: dict[tuple, _Group] = {}  # by the shape of a row
+        self._changed = threading.Condition()
+        self._closed = False
+        self._threads = [
+            threading.Thread(target=self._work, name=f"batch-{number}", daemon=True)
+            for number in range(config.num_batch_threads)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def run(self, inputs: Arrays, deadline: Deadline) -> dict[str, np.ndarray]:
+        """Outputs of one request, which ran with others.
+
+        Raises:
+            ResourceExhaustedError: the queue is full.
+            DeadlineExceededError: it passed while the request waited.
+        """
+        task = _Task(inputs, len(next(iter(inputs.values()))), deadline)
+        self._enqueue(task)
+        try:
+            return task.answer.result(deadline.remaining())
+        except concurrent.futures.TimeoutError:
+            task.answer.cancel()
+            raise DeadlineExceededError("Deadline exceeded in the batching queue") from None
+
+    def close(self) -> None:
+        """Run what waits, then stop."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def _enqueue(self, task: _Task) -> None:
+        shape = tuple((name, a.shape[1:]) for name, a in sorted(task.inputs.items()))
+        with self._changed:
+            if self._closed:
+                raise UnavailableError("The model is being unloaded")
+            waiting = sum(group.rows for group in self._groups.values())
+            if self._groups and waiting + task.rows > self._most_rows:
+                raise ResourceExhaustedError(
+                    f"{waiting} rows wait in the batching queue: try again later"
+                )
+            self._groups.setdefault(shape, _Group()).put(task)
+            self._changed.notify()
+
+    def _work(self) -> None:
+        while batch := self._next_batch():
+            tasks = [task for task in batch if _is_wanted(task)]
+            if tasks:
+                self._answer(tasks)
+
+    def _next_batch(self) -> list[_Task]:
+        """Wait for a batch that is full, or whose oldest task has waited long enough."""
+        with self._changed:
+            while True:
+                if not self._groups:
+                    if self._closed:
+                        return []
+                    self._changed.wait()
+                    continue
+                shape, patience = self._next_shape()
+                if patience <= 0 or self._closed:
+                    group = self._groups[shape]
+                    batch = group.take(self._config.max_batch_size)
+                    if not group.tasks:
+                        del self._groups[shape]
+                    return batch
+                self._changed.wait(patience)
+
+    def _next_shape(self) -> tuple[tuple, float]:
+        """The group to run next, and the seconds until then."""
+        for shape, group in self._groups.items():
+            if group.rows >= self._config.max_batch_size:
+                return shape, 0.0
+        oldest = min(self._groups, key=lambda shape: self._groups[shape].tasks[0].enqueued)
+        ripe = self._groups[oldest].tasks[0].enqueued + self._config.batch_timeout_micros / 1e6
+        return oldest, ripe - time.monotonic()
+
+    def _answer(self, tasks: list[_Task]) -> None:
+        try:
+            for task, outputs in zip(tasks, self._outputs(tasks), strict=True):
+                task.answer.set_result(outputs)
+        except ServingError as error:
+            if len(tasks) == 1:
+                tasks[0].answer.set_exception(error)
+                return
+            for task in tasks:  # One bad request must not fail the others.
+                self._answer([task])
+        except Exception as error:  # A thread that ends here would leave its callers waiting.
+            for task in tasks:
+                if not task.answer.done():
+                    task.answer.set_exception(error)
+
+    def _outputs(self, tasks: list[_Task]) -> list[dict[str, np.ndarray]]:
+        if len(tasks) == 1:
+            return [self._run(tasks[0].inputs)]
+        merged = {
+            name: np.concatenate([task.inputs[name] for task in tasks]) for name in tasks[0].inputs
+        }
+        ends = np.cumsum([task.rows for task in tasks])
+        outputs = self._run(merged)
+        for name, array in outputs.items():
+            if len(array) != ends[-1]:
+                raise ServingError(f"Output {name!r} has {len(array)} rows, not {ends[-1]}")
+        return [
+            {name: array[end - task.rows : end] for name, array in outputs.items()}
+            for task, end in zip(tasks, ends, strict=True)
+        ]
+
+
+def _is_wanted(task: _Task) -> bool:
+    """Claim a task, unless nobody waits for it any more."""
+    if not task.answer.set_running_or_notify_cancel():
+        return False
+    try:
+        task.deadline.check()
+    except DeadlineExceededError as error:
+        task.answer.set_exception(error)
+        return False
+    return True

@@ -1,0 +1,114 @@
+"""TF Serving's gRPC services."""
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterator
+
+from ctr_keras.serving.deadline import Deadline
+from ctr_keras.serving.errors import InvalidArgumentError, ServingError
+from ctr_keras.serving.protocol import (
+    grpc,
+    model_management_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
+from ctr_keras.serving.server.describe import model_metadata, model_status
+from ctr_keras.serving.server.manager import ModelManager
+from ctr_keras.serving.server.metrics import Metrics
+from ctr_keras.serving.server.model_config import models_of_proto
+from ctr_keras.serving.server.model_name import DEFAULT_SIGNATURE, ModelName
+from ctr_keras.serving.tensors import to_array, to_proto
+
+_LOG = logging.getLogger(__name__)
+
+
+class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
+    """`Predict` and `GetModelMetadata`; the other methods are unimplemented.
+
+    Args:
+        manager: The models.
+        metrics: Counts requests.
+        max_bytes: Size of the largest tensor that a request may stand for.
+    """
+
+    def __init__(self, manager: ModelManager, metrics: Metrics, max_bytes: int):
+        self._manager = manager
+        self._metrics = metrics
+        self._max_bytes = max_bytes
+
+    def Predict(self, request, context):
+        deadline = Deadline.after(context.time_remaining())
+        with _answering(context, self._manager, self._metrics, request.model_spec.name, "Predict"):
+            signature = request.model_spec.signature_name or DEFAULT_SIGNATURE
+            inputs = {name: self._array(name, proto) for name, proto in request.inputs.items()}
+            with self._manager.lease(_model_name(request.model_spec)) as (version, servable):
+                outputs = servable.run(signature, inputs, request.output_filter, deadline)
+            response = predict_pb2.PredictResponse()
+            response.model_spec.name = request.model_spec.name
+            response.model_spec.version.value = version
+            response.model_spec.signature_name = signature
+            for name, array in outputs.items():
+                response.outputs[name].CopyFrom(to_proto(array))
+            return response
+
+    def GetModelMetadata(self, request, context):
+        with _answering(context, self._manager, self._metrics, request.model_spec.name, "Metadata"):
+            return model_metadata(
+                self._manager, _model_name(request.model_spec), request.metadata_field
+            )
+
+    def _array(self, name, proto):
+        try:
+            return to_array(proto, self._max_bytes)
+        except ValueError as error:
+            raise InvalidArgumentError(f"Input {name!r}: {error}") from None
+
+
+class ModelService(model_service_pb2_grpc.ModelServiceServicer):
+    """`GetModelStatus` and `HandleReloadConfigRequest`."""
+
+    def __init__(self, manager: ModelManager, metrics: Metrics):
+        self._manager = manager
+        self._metrics = metrics
+
+    def GetModelStatus(self, request, context):
+        with _answering(context, self._manager, self._metrics, request.model_spec.name, "Status"):
+            return model_status(self._manager, _model_name(request.model_spec))
+
+    def HandleReloadConfigRequest(self, request, context):
+        with _answering(context, self._manager, self._metrics, "", "Reload"):
+            try:
+                models = models_of_proto(request.config)
+            except ValueError as error:
+                raise InvalidArgumentError(str(error)) from None
+            self._manager.reload(models)
+            return model_management_pb2.ReloadConfigResponse()
+
+
+def _model_name(spec) -> ModelName:
+    kind = spec.WhichOneof("version_choice")
+    return ModelName(
+        spec.name,
+        spec.version.value if kind == "version" else None,
+        spec.version_label if kind == "version_label" else None,
+    )
+
+
+@contextlib.contextmanager
+def _answering(context, manager, metrics, model: str, method: str) -> Iterator[None]:
+    """Turn an error into the status of the call, and count it."""
+    started = time.perf_counter()
+    code, message = "OK", ""
+    try:
+        yield
+    except ServingError as error:
+        code, message = error.code, str(error)
+    except Exception:  # A bug must not take more than this request with it.
+        _LOG.exception("A gRPC request failed")
+        code, message = "INTERNAL", "Internal error; the server's log has it"
+    known = model if model in manager.names else ""
+    metrics.observe(known, "grpc", method, code, time.perf_counter() - started)
+    if code != "OK":
+        context.abort(grpc.StatusCode[code], message)

@@ -1,0 +1,130 @@
+"""One version of a model in memory."""
+
+import gc
+import os
+import pathlib
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import tensorflow as tf
+
+from ctr_keras.serving.deadline import Deadline
+from ctr_keras.serving.errors import (
+    InvalidArgumentError,
+    ServingError,
+    UnavailableError,
+    error_of_code,
+)
+from ctr_keras.serving.signature import Signature
+
+_TAGS = [tf.saved_model.SERVING]
+
+
+class LoadedModel:
+    """A SavedModel, ready to run.
+
+    It runs in a session, as in TF Serving: against `tf.saved_model.load` it loads in two thirds of
+    the time, never traces again, and gives its memory back when it is closed.
+
+    Args:
+        folder: A version's folder.
+
+    Raises:
+        tf.errors.OpError, OSError, ValueError: it cannot be loaded.
+
+    Example:
+
+    >>> model = LoadedModel("saved_models/din/1")
+    >>> model.run("serving_default", {"user_id": np.array([196]), ...})
+    """
+
+    def __init__(self, folder: str | os.PathLike):
+        self.folder = pathlib.Path(folder)
+        session = tf.compat.v1.Session(graph=tf.Graph())
+        try:
+            with session.graph.as_default():
+                meta_graph = tf.compat.v1.saved_model.load(session, _TAGS, str(self.folder))
+        except BaseException:
+            session.close()
+            raise
+        session.graph.finalize()  # No thread may add to it while others run it.
+        self._session: tf.compat.v1.Session | None = session
+        self.signature_protos = {
+            name: proto
+            for name, proto in sorted(meta_graph.signature_def.items())
+            if name != "__saved_model_init_op"
+        }
+        self.signatures = {
+            name: Signature.from_proto(name, proto) for name, proto in self.signature_protos.items()
+        }
+
+    def signature(self, name: str) -> Signature:
+        """A signature by name."""
+        found = self.signatures.get(name)
+        if found is None:
+            raise InvalidArgumentError(
+                f"Serving signature name: {name!r} not found in signature def; there are "
+                f"{', '.join(self.signatures)}"
+            )
+        return found
+
+    def run(
+        self,
+        signature: str,
+        inputs: Mapping[str, np.ndarray],
+        outputs: Iterable[str] = (),
+        deadline: Deadline = Deadline(),  # noqa: B008 (it is frozen)
+    ) -> dict[str, np.ndarray]:
+        """Outputs by name.
+
+        Args:
+            signature: Name of a signature.
+            inputs: Every input, of the signature's data types and shapes.
+            outputs: Names of the outputs to compute. Defaults to all.
+            deadline: When to give up.
+
+        Raises:
+            InvalidArgumentError: it does not take these inputs.
+            DeadlineExceededError: it took too long.
+            ServingError: it failed on them.
+        """
+        found = self.signature(signature)
+        found.check(inputs)
+        fetches = {name: found.outputs[name].tensor for name in found.chosen_outputs(outputs)}
+        feeds = {found.inputs[name].tensor: array for name, array in inputs.items()}
+        session = self._session
+        if session is None:
+            raise UnavailableError("The model was unloaded")
+        try:
+            return session.run(fetches, feeds, _run_options(deadline))
+        except tf.errors.OpError as error:
+            raise _serving_error(error) from None
+
+    def close(self) -> None:
+        """Give the memory back."""
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+            gc.collect()  # A graph's objects refer to each other, and to memory outside Python.
+
+
+def _run_options(deadline: Deadline) -> tf.compat.v1.RunOptions | None:
+    left = deadline.remaining()
+    if left is None:
+        return None
+    return tf.compat.v1.RunOptions(timeout_in_ms=max(1, int(1000 * left)))  # 0 is no timeout
+
+
+def _serving_error(error: tf.errors.OpError) -> ServingError:
+    message = _reason(error.message or "")
+    for name, code in tf.errors.__dict__.items():
+        if name.isupper() and code == error.error_code:
+            return error_of_code(name, message)
+    return ServingError(message)
+
+
+def _reason(message: str) -> str:
+    """The line that says what went wrong, among those that say where the graph was built."""
+    lines = [line for line in message.splitlines() if line and line != "Graph execution error:"]
+    nodes = [number for number, line in enumerate(lines) if line.startswith("Node: ")]
+    return next(iter(lines[nodes[-1] + 1 if nodes else 0 :]), "")

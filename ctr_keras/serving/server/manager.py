@@ -1,0 +1,208 @@
+"""All models that are served, and the thread that keeps them up to date."""
+
+import contextlib
+import logging
+import pathlib
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+
+from ctr_keras.serving.errors import FailedPreconditionError, NotFoundError
+from ctr_keras.serving.server.model_config import ModelConfig, check_names
+from ctr_keras.serving.server.model_name import ModelName
+from ctr_keras.serving.server.servable import Servable
+from ctr_keras.serving.server.served_model import ServedModel
+from ctr_keras.serving.status import VersionStatus
+
+_LOG = logging.getLogger(__name__)
+
+
+class ModelManager:
+    """Loads models, watches their base paths, and switches versions under load.
+
+    Args:
+        models: What to serve.
+        load: Loads and warms up a version's folder; gently, if it is told that requests are
+            answered meanwhile.
+        poll_seconds: How often the base paths are looked at; 0: only `poll` does.
+
+    Example:
+
+    >>> manager = ModelManager(models, load)
+    >>> manager.start()
+    >>> with manager.lease(ModelName("din")) as (version, servable):
+    ...     servable.run("serving_default", inputs)
+    """
+
+    def __init__(
+        self,
+        models: Iterable[ModelConfig],
+        load: Callable[[pathlib.Path, bool], Servable],
+        poll_seconds: float = 1.0,
+    ):
+        if poll_seconds < 0:
+            raise ValueError(
+                f"`poll_seconds` must not be negative. Received: `poll_seconds={poll_seconds}`"
+            )
+        self._load = load
+        self._poll_seconds = poll_seconds
+        self._upkeep = threading.Lock()  # one thread at a time loads and unloads
+        self._wake = threading.Event()
+        self._stopped = False
+        self._leaving: list[ServedModel] = []
+        self._models: dict[str, ServedModel] = {}
+        self._first = check_names(models)
+        self._thread = threading.Thread(target=self._watch, name="model-manager", daemon=True)
+
+    @property
+    def names(self) -> list[str]:
+        return sorted(self._models)
+
+    def start(self) -> None:
+        """Load what is there, then watch."""
+        with self._upkeep:
+            self._serve(self._first)
+        self._thread.start()
+
+    def poll(self) -> None:
+        """Look at the base paths now, and load and unload what that asks for."""
+        with self._upkeep:
+            for model in self._models.values():
+                self._refresh(model)
+            self._close_idle()
+
+    def reload(self, models: Iterable[ModelConfig]) -> None:
+        """Serve these models from now on; returns when they are loaded.
+
+        Raises:
+            ValueError: two have the same name.
+            FailedPreconditionError: a model has no version that could be loaded, or a label is
+                that of a version that is not available. The others are served all the same.
+        """
+        models = check_names(models)
+        with self._upkeep:
+            self._serve(models)
+        for config in models:
+            self._check_available(config)
+
+    @contextlib.contextmanager
+    def lease(self, model: ModelName) -> Iterator[tuple[int, Servable]]:
+        """A version's number and the version, which stays loaded meanwhile.
+
+        Raises:
+            NotFoundError: it is not available.
+        """
+        served = self._model(model.name)
+        with served.lease(_number(served, model)) as leased:
+            yield leased
+
+    def statuses(self, model: ModelName) -> list[VersionStatus]:
+        """Of all versions of a model or of one.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        served = self._model(model.name)
+        number = _number(served, model)
+        found = [s for s in served.statuses() if number in (None, s.version)]
+        if not found:
+            asked = model.name if number is None else f"{model.name} and version {number}"
+            raise NotFoundError(f"Could not find any versions of model {asked}")
+        return found
+
+    def available(self) -> dict[str, list[int]]:
+        """The versions that answer requests, ascending, of each model."""
+        return {name: model.available() for name, model in self._models.items()}
+
+    def stop(self, seconds: float = 10.0) -> bool:
+        """Take no more requests and unload every model; whether all were done in time."""
+        end = time.monotonic() + seconds
+        self._stopped = True
+        self._wake.set()
+        if self._thread.ident is not None:
+            self._thread.join(seconds)
+        if not self._upkeep.acquire(timeout=max(0.0, end - time.monotonic())):
+            return False  # A version is being loaded, and nothing can hurry that.
+        try:
+            return self._unload_all(end)
+        finally:
+            self._upkeep.release()
+
+    def _unload_all(self, end: float) -> bool:
+        for model in self._models.values():
+            model.retire_all()
+        while not all([model.close_idle() for model in self._everything()]):
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.01)
+        return True
+
+    def _serve(self, configs: Iterable[ModelConfig]) -> None:
+        """Make these the models; what is loaded from the same folder stays loaded."""
+        models = {}
+        for config in configs:
+            model = self._models.get(config.name)
+            if model is None or model.config.base_path != config.base_path:
+                model = ServedModel(config, self._load, self._wake.set)
+            model.config = config
+            self._refresh(model)  # before what it takes the place of goes
+            models[config.name] = model
+        gone = [model for model in self._models.values() if model not in models.values()]
+        self._models = models
+        for model in gone:
+            model.retire_all()
+        self._leaving += gone
+        self._close_idle()
+
+    def _watch(self) -> None:
+        while not self._stopped:
+            woken = self._wake.wait(self._poll_seconds or None)
+            self._wake.clear()
+            if self._stopped:
+                return
+            if woken:
+                with self._upkeep:
+                    self._close_idle()
+            else:
+                self.poll()
+
+    def _refresh(self, model: ServedModel) -> None:
+        try:
+            model.refresh()
+        except OSError as error:  # The disk may be back at the next look.
+            _LOG.error("Model %s: %s", model.config.name, error)
+
+    def _close_idle(self) -> None:
+        for model in self._models.values():
+            model.close_idle()
+        self._leaving = [model for model in self._leaving if not model.close_idle()]
+
+    def _everything(self) -> list[ServedModel]:
+        return [*self._models.values(), *self._leaving]
+
+    def _model(self, name: str) -> ServedModel:
+        model = self._models.get(name)
+        if model is None:
+            raise NotFoundError(f"Servable not found for request: Latest({name})")
+        return model
+
+    def _check_available(self, config: ModelConfig) -> None:
+        model = self._model(config.name)
+        available = model.available()
+        if not available:
+            statuses = model.statuses()
+            reasons = "; ".join(f"version {s.version}: {s.message}" for s in statuses)
+            raise FailedPreconditionError(
+                f"Model {config.name!r} has no version that could be loaded from "
+                f"{config.base_path}{': ' if reasons else ''}{reasons}"
+            )
+        for label, number in config.labels.items():
+            if number not in available:
+                raise FailedPreconditionError(
+                    f"Label {label!r} of model {config.name!r} is that of version {number}, which "
+                    f"is not available; there are {available}"
+                )
+
+
+def _number(served: ServedModel, model: ModelName) -> int | None:
+    return served.labelled(model.label) if model.label else model.version

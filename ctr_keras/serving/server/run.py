@@ -1,0 +1,64 @@
+"""A server as a process: until it is told to stop."""
+
+import contextlib
+import gc
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+
+from ctr_keras.serving.server.server import Server, ServerConfig
+
+# How long a thread that computes in Python may keep the others waiting, seconds. While a version
+# loads, Python's default of 5 ms would be in the way of every request, several times.
+_SWITCH_SECONDS = 0.0005
+
+
+def run(config: ServerConfig, report: Callable[[str], None], drain_seconds: float = 10.0) -> None:
+    """Serve until SIGTERM or SIGINT, then finish what is under way.
+
+    Args:
+        config: What to serve, and how.
+        report: Takes the line that says that the server is ready, and with which ports.
+        drain_seconds: How long to wait for requests that are under way.
+    """
+    server = Server(config)
+    gc.freeze()  # What was imported stays: collecting an unloaded version need not go through it.
+    with _told_to_stop() as told, _switching_threads_often():
+        server.start()
+        try:
+            report(_ready(server, config.host))
+            told.wait()
+        finally:
+            server.stop(drain_seconds)
+
+
+@contextlib.contextmanager
+def _told_to_stop() -> Iterator[threading.Event]:
+    """An event that SIGTERM and SIGINT set."""
+    told = threading.Event()
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, lambda *_: told.set()) for number in numbers]
+    try:
+        yield told
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _switching_threads_often() -> Iterator[None]:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
+
+
+def _ready(server: Server, host: str) -> str:
+    models = ", ".join(
+        f"{name} {versions or 'without a version'}"
+        for name, versions in sorted(server.manager.available().items())
+    )
+    return f"ready: gRPC {host}:{server.port}, REST {host}:{server.rest_port}; {models}"

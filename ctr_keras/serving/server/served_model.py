@@ -1,0 +1,214 @@
+"""The versions of one model: on disk, loaded, in use."""
+
+import contextlib
+import dataclasses
+import logging
+import pathlib
+import threading
+from collections.abc import Callable, Iterator
+
+from ctr_keras.serving.errors import NotFoundError, ServingError
+from ctr_keras.serving.server.model_config import ModelConfig
+from ctr_keras.serving.server.servable import Servable
+from ctr_keras.serving.status import State, VersionStatus
+from ctr_keras.serving.versions import all_versions
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass
+class _Version:
+    number: int
+    state: State = State.START
+    error: ServingError | None = None
+    servable: Servable | None = None
+    users: int = 0
+    failed_files: tuple = ()
+
+    @property
+    def status(self) -> VersionStatus:
+        if self.error is None:
+            return VersionStatus(self.number, self.state)
+        return VersionStatus(self.number, self.state, self.error.code, str(self.error))
+
+
+class ServedModel:
+    """Keeps the wanted versions loaded.
+
+    A version that leaves goes on until its last request is answered, and not before one that is
+    wanted is available: a version that cannot be loaded leaves the old one in its place.
+
+    Args:
+        config: Where the versions are, and which are wanted.
+        load: Loads and warms up a version's folder; gently, if it is told that requests are
+            answered meanwhile.
+        on_idle: Called when a version that leaves is not in use any more.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        load: Callable[[pathlib.Path, bool], Servable],
+        on_idle: Callable[[], None],
+    ):
+        self.config = config
+        self._load_folder = load
+        self._on_idle = on_idle
+        self._versions: dict[int, _Version] = {}
+        self._lock = threading.Lock()  # held for moments, never while a version loads
+
+    def refresh(self) -> None:
+        """Load what is wanted and not there, let go of what is not wanted."""
+        present = all_versions(self.config.base_path)
+        wanted = self.config.versions.wanted(present)
+        for number in wanted:
+            self._ensure(number)
+        self._retire(set(wanted))
+        self.close_idle()
+        self._forget(set(present))
+
+    def retire_all(self) -> None:
+        """Take no more requests."""
+        with self._lock:
+            for version in self._versions.values():
+                if version.state is State.AVAILABLE:
+                    version.state = State.UNLOADING
+        self.close_idle()
+
+    def close_idle(self) -> bool:
+        """Unload what leaves and is not in use; whether nothing is left."""
+        with self._lock:
+            leaving = [v for v in self._versions.values() if v.state is State.UNLOADING]
+            idle = [version for version in leaving if not version.users]
+        for version in idle:
+            servable, version.servable = version.servable, None
+            if servable is not None:
+                servable.close()
+            version.state = State.END
+        return len(idle) == len(leaving)
+
+    @contextlib.contextmanager
+    def lease(self, number: int | None = None) -> Iterator[tuple[int, Servable]]:
+        """A version that stays loaded meanwhile: this one, or the highest that is available.
+
+        Raises:
+            NotFoundError: it is not available.
+        """
+        version = self._acquire(number)
+        try:
+            if version.servable is None:
+                raise AssertionError("a version in use was unloaded")
+            yield version.number, version.servable
+        finally:
+            self._release(version)
+
+    def labelled(self, label: str) -> int:
+        """The version with this label.
+
+        Raises:
+            NotFoundError: there is no such label.
+        """
+        number = self.config.labels.get(label)
+        if number is None:
+            raise NotFoundError(f"Unrecognized servable version label: {label!r}")
+        return number
+
+    def statuses(self) -> list[VersionStatus]:
+        """Of every version that was wanted since it is on disk, the highest first."""
+        with self._lock:
+            return [self._versions[number].status for number in sorted(self._versions)[::-1]]
+
+    def available(self) -> list[int]:
+        """The versions that answer requests, ascending."""
+        with self._lock:
+            return self._available()
+
+    def _available(self) -> list[int]:
+        return sorted(n for n, v in self._versions.items() if v.state is State.AVAILABLE)
+
+    def _ensure(self, number: int) -> None:
+        folder = self.config.base_path / str(number)
+        version = self._versions.get(number)
+        if version is not None:
+            with self._lock:
+                if version.state is State.UNLOADING:  # Wanted again before it was gone.
+                    version.state = State.AVAILABLE
+            if version.state is State.AVAILABLE:
+                return
+            if version.error is not None and version.failed_files == _files(folder):
+                return  # It would fail again.
+        self._load(folder, number)
+
+    def _load(self, folder: pathlib.Path, number: int) -> None:
+        version = _Version(number, State.LOADING)
+        files = _files(folder)
+        with self._lock:
+            self._versions[number] = version
+        try:
+            servable = self._load_folder(folder, bool(self.available()))
+        except Exception as error:  # Whatever is wrong with a version, the others go on.
+            with self._lock:
+                version.state, version.failed_files = State.END, files
+                version.error = _load_error(error)
+            _LOG.error(
+                "Model %s version %d was not loaded: %s", self.config.name, number, version.error
+            )
+            return
+        with self._lock:
+            version.servable, version.state = servable, State.AVAILABLE
+        _LOG.info("Model %s version %d is available", self.config.name, number)
+
+    def _retire(self, wanted: set[int]) -> None:
+        with self._lock:
+            available = set(self._available())
+            if wanted & available:
+                for number in available - wanted:
+                    self._versions[number].state = State.UNLOADING
+
+    def _forget(self, present: set[int]) -> None:
+        with self._lock:
+            for number, version in list(self._versions.items()):
+                if version.state is State.END and number not in present:
+                    del self._versions[number]
+
+    def _acquire(self, number: int | None) -> _Version:
+        with self._lock:
+            available = self._available()
+            if number is None and available:
+                number = available[-1]
+            if number not in available:
+                asked = (
+                    f"Latest({self.config.name})"
+                    if number is None
+                    else f"Specific({self.config.name}, {number})"
+                )
+                raise NotFoundError(
+                    f"Servable not found for request: {asked}; available are {available}"
+                )
+            version = self._versions[number]
+            version.users += 1
+            return version
+
+    def _release(self, version: _Version) -> None:
+        with self._lock:
+            version.users -= 1
+            idle = version.state is State.UNLOADING and not version.users
+        if idle:
+            self._on_idle()
+
+
+def _files(folder: pathlib.Path) -> tuple:
+    """What tells a folder from itself after something was written to it."""
+    found = []
+    for path in sorted(folder.rglob("*")):
+        with contextlib.suppress(OSError):  # It is being changed right now.
+            stat = path.stat()
+            found.append((str(path), stat.st_size, stat.st_mtime_ns))
+    return tuple(found)
+
+
+def _load_error(error: Exception) -> ServingError:
+    if isinstance(error, ServingError):
+        return error
+    lines = str(error).strip().splitlines()
+    return ServingError(f"{type(error).__name__}: {lines[0] if lines else ''}")

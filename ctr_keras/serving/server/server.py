@@ -1,0 +1,169 @@
+"""A server of SavedModels that speaks TF Serving's protocols."""
+
+import dataclasses
+import os
+import pathlib
+import ssl
+import time
+
+from ctr_keras.serving.errors import UnauthenticatedError
+from ctr_keras.serving.server.admission import AdmissionInterceptor
+from ctr_keras.serving.server.batching import BatchingConfig
+from ctr_keras.serving.server.bearer_token import Token, TokenInterceptor
+from ctr_keras.serving.server.gate import Gate
+from ctr_keras.serving.server.grpc_listener import GrpcListener
+from ctr_keras.serving.server.grpc_services import ModelService, PredictionService
+from ctr_keras.serving.server.http_listener import HttpListener
+from ctr_keras.serving.server.limits import Limits
+from ctr_keras.serving.server.manager import ModelManager
+from ctr_keras.serving.server.metrics import Metrics
+from ctr_keras.serving.server.model_config import ModelConfig
+from ctr_keras.serving.server.rest_api import Response, RestApi, error_response
+from ctr_keras.serving.server.servable import Servable
+
+
+@dataclasses.dataclass(frozen=True)
+class ServerConfig:
+    """What to serve, where, and how much at a time.
+
+    Attributes:
+        models: The models.
+        host: Address to listen on. By default only this machine can connect.
+        port: Of gRPC; 0 takes a free one.
+        rest_port: Of REST; 0 takes a free one.
+        batching: How to gather rows of several requests; `None`: not at all.
+        poll_seconds: How often to look for new versions; 0: never.
+        running: Predictions that run at a time, beside batches.
+        waiting: Predictions that may be there beside those; more are refused.
+        timeout_seconds: How long a REST request may wait for its turn. A gRPC call has its own
+            deadline.
+        limits: Of requests and connections.
+        tls_cert: PEM file with the certificate chain; both protocols are encrypted with it.
+        tls_key: PEM file with its private key.
+        token: What every request must bring along, as `Authorization: Bearer <token>`.
+    """
+
+    models: tuple[ModelConfig, ...]
+    host: str = "127.0.0.1"
+    port: int = 8500
+    rest_port: int = 8501
+    batching: BatchingConfig | None = None
+    poll_seconds: float = 1.0
+    running: int = os.cpu_count() or 1
+    waiting: int = 128
+    timeout_seconds: float = 30.0
+    limits: Limits = Limits()
+    tls_cert: pathlib.Path | None = None
+    tls_key: pathlib.Path | None = None
+    token: str | None = dataclasses.field(default=None, repr=False)
+
+    def __post_init__(self):
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError(
+                "`tls_cert` and `tls_key` go together. "
+                f"Received: `tls_cert={self.tls_cert}`, `tls_key={self.tls_key}`"
+            )
+
+
+class Server:
+    """The embedded server: for one machine and tests.
+
+    It answers as TensorFlow's own server does, which production runs on the same folders with the
+    same client.
+
+    Args:
+        config: What to serve, and how.
+
+    Raises:
+        OSError: a port is taken, or a TLS file cannot be read.
+
+    Example:
+
+    >>> models = (ModelConfig("din", "saved_models/din"),)
+    >>> with Server(ServerConfig(models, port=0, rest_port=0)) as server:
+    ...     Client(f"127.0.0.1:{server.port}").status("din")
+    """
+
+    def __init__(self, config: ServerConfig):
+        gate = Gate(config.running, config.waiting)
+        self.manager = ModelManager(
+            config.models,
+            lambda folder, gently: Servable.load(folder, gate, config.batching, gently),
+            config.poll_seconds,
+        )
+        metrics = Metrics()
+        token = Token(config.token)
+        api = RestApi(self.manager, gate, metrics, config.timeout_seconds)
+        self._grpc = GrpcListener(
+            (config.host, config.port),
+            (
+                PredictionService(self.manager, metrics, config.limits.request_bytes),
+                ModelService(self.manager, metrics),
+            ),
+            (TokenInterceptor(token), AdmissionInterceptor(gate, metrics)),
+            config.limits,
+            _pem(config),
+        )
+        try:
+            self._http = HttpListener(
+                (config.host, config.rest_port), _guarded(api, token), config.limits, _tls(config)
+            )
+        except BaseException:
+            self._grpc.stop(0)
+            raise
+
+    @property
+    def port(self) -> int:
+        """Port of gRPC."""
+        return self._grpc.port
+
+    @property
+    def rest_port(self) -> int:
+        """Port of REST."""
+        return self._http.port
+
+    def start(self) -> None:
+        """Load the models, then listen."""
+        self.manager.start()
+        self._grpc.start()
+        self._http.start()
+
+    def stop(self, seconds: float = 10.0) -> None:
+        """Take no more requests, finish those that came within so many seconds, unload."""
+        end = time.monotonic() + seconds
+        grpc_stopped = self._grpc.stop(seconds)
+        self._http.stop(seconds)
+        grpc_stopped.wait()
+        self.manager.stop(max(0.0, end - time.monotonic()))
+
+    def __enter__(self) -> "Server":
+        self.start()
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.stop()
+
+
+def _guarded(api: RestApi, token: Token):
+    def respond(verb: str, path: str, body: bytes, authorization: str | None) -> Response:
+        try:
+            token.check(authorization)
+        except UnauthenticatedError as error:
+            return error_response(error.http_status, str(error))
+        return api.respond(verb, path, body)
+
+    return respond
+
+
+def _pem(config: ServerConfig) -> tuple[bytes, bytes] | None:
+    if config.tls_cert is None or config.tls_key is None:
+        return None
+    return config.tls_key.read_bytes(), config.tls_cert.read_bytes()
+
+
+def _tls(config: ServerConfig) -> ssl.SSLContext | None:
+    if config.tls_cert is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(config.tls_cert, config.tls_key)
+    return context

@@ -1,0 +1,52 @@
+"""NumPy arrays as TF Serving's tensors, and back."""
+
+import math
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.framework import tensor_pb2
+
+
+def to_proto(array: np.ndarray) -> tensor_pb2.TensorProto:
+    """A message with the array's values; strings are `bytes` or `str`."""
+    if array.dtype.kind in "OSU":
+        return tf.make_tensor_proto(array, tf.string, array.shape)
+    proto = tensor_pb2.TensorProto(dtype=tf.as_dtype(array.dtype).as_datatype_enum)
+    proto.tensor_shape.SetInParent()
+    for size in array.shape:
+        proto.tensor_shape.dim.add(size=size)
+    proto.tensor_content = array.tobytes()
+    return proto
+
+
+def to_array(proto: tensor_pb2.TensorProto, max_bytes: float = math.inf) -> np.ndarray:
+    """The array of a message.
+
+    Args:
+        proto: A tensor of numbers, booleans or strings.
+        max_bytes: Largest array to make: a message of a few bytes may stand for any number of
+            equal values.
+
+    Raises:
+        ValueError: the message makes no tensor, or one that is too large.
+    """
+    try:
+        dtype = tf.as_dtype(proto.dtype)
+        item_bytes = np.dtype(dtype.as_numpy_dtype).itemsize
+    except (TypeError, KeyError) as error:
+        raise ValueError(f"no data type: {error}") from None
+    shape = [dim.size for dim in proto.tensor_shape.dim]
+    if proto.tensor_shape.unknown_rank or min(shape, default=0) < 0:
+        raise ValueError(f"the shape must be known, got {shape}")
+    expected = math.prod(shape) * item_bytes
+    if expected > max_bytes:
+        raise ValueError(f"{expected:,} bytes are more than the {max_bytes:,.0f} that may be")
+    content = len(proto.tensor_content)
+    if content and content != expected:
+        raise ValueError(f"{content} bytes do not fill the shape {shape} of {dtype.name}")
+    if content and dtype != tf.string:
+        return np.frombuffer(proto.tensor_content, dtype.as_numpy_dtype).reshape(shape)
+    try:
+        return tf.make_ndarray(proto)
+    except (TypeError, ValueError, IndexError) as error:
+        raise ValueError(f"no tensor of shape {shape} and {dtype.name}: {error}") from None

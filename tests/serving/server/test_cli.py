@@ -1,0 +1,100 @@
+"""`ctr-keras serve` as a user runs it."""
+
+import os
+import signal
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from ctr_keras import cli
+from ctr_keras.serving import Client, ClientOptions
+from tests.serving.server import saved
+
+
+@pytest.fixture
+def serve(monkeypatch, capfd):
+    """Exit status and stdout of `ctr-keras serve`; `ask` gets the addresses once it is ready."""
+
+    def serve(*arguments, ask=None):
+        monkeypatch.setattr(sys, "argv", ["ctr-keras", "serve", *map(str, arguments)])
+        failed = []
+        asking = threading.Thread(target=_ask_when_ready, args=(capfd, ask, failed))
+        if ask is not None:
+            asking.start()
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        if ask is not None:
+            asking.join(10)
+        assert failed == []
+        return stop.value.code or 0, capfd.readouterr()
+
+    return serve
+
+
+def _ask_when_ready(capfd, ask, failed):
+    line = ""
+    for _ in range(2000):
+        line += capfd.readouterr().out
+        if line.endswith("\n"):
+            break
+        time.sleep(0.01)
+    try:
+        words = line.replace(",", "").replace(";", "").split()
+        ask({"grpc": words[2], "rest": words[4]}, line)
+    except Exception as error:
+        failed.append(error)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def check_both(options=None):
+    def ask(addresses, line):
+        assert line.endswith("; clicks [1]\n")
+        inputs = saved.make_inputs(2)
+        for protocol, address in addresses.items():
+            with Client(address, protocol, options) as client:
+                got = client.predict("clicks", inputs)["probability"]
+            np.testing.assert_allclose(got, saved.expected(inputs), atol=1e-6)
+
+    return ask
+
+
+FREE = ("--port", 0, "--rest-port", 0)
+
+
+def test_model(serve, shared_base):
+    assert serve("--model", f"clicks={shared_base}", *FREE, ask=check_both())[0] == 0
+
+
+def test_config_batching_file_and_token(serve, shared_base, tmp_path):
+    (tmp_path / "models.config").write_text(
+        f'model_config_list {{ config {{ name: "clicks" base_path: "{shared_base}" }} }}'
+    )
+    (tmp_path / "batching.config").write_text("max_batch_size { value: 16 }")
+    (tmp_path / "token").write_text("sesame\n")
+    status, _ = serve(
+        *("--config", tmp_path / "models.config"),
+        *("--batching-file", tmp_path / "batching.config"),
+        *("--token-file", tmp_path / "token"),
+        *FREE,
+        ask=check_both(ClientOptions(token="sesame")),
+    )
+    assert status == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        ([], 2, "give either --model or --config"),
+        (["--model", "clicks"], 2, "expected NAME=BASE_PATH, got 'clicks'"),
+        (["--config", "nowhere.config"], 1, "nowhere.config"),
+        (["--model", "a=b", "--max-request-mb", "0"], 1, "`request_bytes=0`"),
+        (["--model", "a=b", "--tls-cert", "x"], 1, "go together"),
+        (["--model", "a=b", "--model", "a=c"], 1, "same name"),
+    ],
+)
+def test_wrong_usage(serve, arguments, status, message):
+    got, captured = serve(*arguments, *FREE)
+    assert got == status and message in captured.err

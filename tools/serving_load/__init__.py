@@ -1,0 +1,1 @@
+"""Load on a model server: requests from real rows, arrivals, what came of them."""
