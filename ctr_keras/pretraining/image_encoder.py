@@ -199,7 +199,6 @@ class ImageEncoder(keras.Model):
         images: Sequence[Image],
         batch_size: int = _BATCH,
         *,
-        names: Sequence[str] | None = None,
         skip_corrupt: bool = False,
         report: Report = to_stderr,
     ) -> np.ndarray:
@@ -208,41 +207,47 @@ class ImageEncoder(keras.Model):
         Args:
             images: The content of image files, or paths of such files.
             batch_size: Images at a time.
-            names: What errors call the images; by default their path, or their row.
             skip_corrupt: Whether what is no image gets a vector of zeros, like empty bytes, and is
                 reported; otherwise it is an error.
             report: Called with a line for the user if there is such an image.
 
         Raises:
-            ValueError: an image cannot be decoded (it is named).
+            ValueError: an image cannot be decoded (its path or row is named).
             OSError: a file cannot be read.
         """
         check_positive_integer("batch_size", batch_size)
         vectors = np.zeros((len(images), self.width), np.float32)
         corrupt: list[str] = []
-        with concurrent.futures.ThreadPoolExecutor() as pool:
-            for first in range(0, len(images), batch_size):
-                places = range(first, min(first + batch_size, len(images)))
-                found = list(pool.map(self._attempt, (images[n] for n in places)))
-                for n, (_, error) in zip(places, found, strict=True):
-                    if error and not skip_corrupt:
-                        raise ValueError(
-                            f"{_name(images, names, n)} cannot be decoded: {error}. It must be a "
-                            "JPEG, PNG, GIF or BMP file; `skip_corrupt` passes over it"
-                        )
-                    corrupt += [_name(images, names, n)] if error else []
-                good = [
-                    (n, picture)
-                    for n, (picture, _) in zip(places, found, strict=True)
-                    if picture is not None
-                ]
-                if good:
-                    chosen, pictures = zip(*good, strict=True)
-                    vectors[list(chosen)] = self._infer(tf.stack(pictures)).numpy()
+        for first in range(0, len(images), batch_size):
+            part = images[first : first + batch_size]
+            vectors[first : first + batch_size], errors = self.try_encode(part)
+            for place, error in errors.items():
+                image = part[place]
+                is_path = not isinstance(image, bytes)
+                corrupt.append(str(image) if is_path else f"row {first + place} of `images`")
+                if not skip_corrupt:
+                    raise ValueError(f"{corrupt[0]} {error}; `skip_corrupt` passes over it")
         if corrupt:
             shown = ", ".join(corrupt[:_NAMED]) + (", ..." if len(corrupt) > _NAMED else "")
             report(f"{len(corrupt):,} of {len(images):,} images cannot be decoded: {shown}")
         return vectors
+
+    def try_encode(self, images: Sequence[Image]) -> tuple[np.ndarray, dict[int, str]]:
+        """Vectors of a batch, and what is wrong with some of its images.
+
+        Args:
+            images: As of `encode`, encoded at a time.
+
+        Returns:
+            float32 `(images, width)`, and the error of each place where there is no image.
+        """
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            found = list(pool.map(self._attempt, images))
+        vectors = np.zeros((len(images), self.width), np.float32)
+        pictures = {n: picture for n, (picture, _) in enumerate(found) if picture is not None}
+        if pictures:
+            vectors[list(pictures)] = self._infer(tf.stack(list(pictures.values()))).numpy()
+        return vectors, {n: error for n, (_, error) in enumerate(found) if error}
 
     def _attempt(self, image: Image) -> tuple[tf.Tensor | None, str]:
         """The picture, `None` for empty bytes, and the reason why it cannot be decoded."""
@@ -252,7 +257,8 @@ class ImageEncoder(keras.Model):
         try:
             return self._decode(content), ""
         except tf.errors.InvalidArgumentError as error:
-            return None, error.message.splitlines()[0]
+            reason = error.message.splitlines()[0].rstrip(". ")
+            return None, f"cannot be decoded as JPEG, PNG, GIF or BMP ({reason})"
 
     @functools.cached_property
     def _decode(self):
@@ -319,10 +325,3 @@ def _parts(model: keras.Model) -> Iterator[keras.layers.Layer]:
             yield from (*layer.encoder_layers, layer.layer_norm)
         elif layer.weights:
             yield layer
-
-
-def _name(images: Sequence[Image], names: Sequence[str] | None, place: int) -> str:
-    if names is not None:
-        return names[place]
-    image = images[place]
-    return f"row {place} of `images`" if isinstance(image, bytes) else str(image)
