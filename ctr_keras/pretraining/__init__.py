@@ -2,6 +2,7 @@
 
 from ctr_keras.pretraining.contrastive_model import ContrastiveModel
 from ctr_keras.pretraining.image_encoder import ImageEncoder
+from ctr_keras.pretraining.image_encoding import encode_item_images
 from ctr_keras.pretraining.memory_bank import MemoryBank
 from ctr_keras.pretraining.pairs import pair_texts, read_pairs
 from ctr_keras.pretraining.text_encoder import TextEncoder
@@ -13,6 +14,7 @@ __all__ = [
     "ImageEncoder",
     "MemoryBank",
     "TextEncoder",
+    "encode_item_images",
     "encode_items",
     "encode_texts",
     "encoder_width",
