@@ -363,6 +363,26 @@ def simulate_impressions(
     _print(made, as_json)
 
 
+@simulate_app.command("pictures")
+def simulate_pictures(
+    out: Annotated[pathlib.Path, typer.Option(help="Folder to make.")],
+    items: Items = 5_000,
+    categories: Categories = 100,
+    pairs: Annotated[int, typer.Option(help="Pairs of a query picture and the item bought.")] = (
+        20_000
+    ),
+    size: Annotated[int, typer.Option(help="Side of the pictures, in pixels.")] = 64,
+    seed: int = 0,
+    as_json: Json = False,
+) -> None:
+    """Pictures of items and of what was looked for, as pairs to pre-train on."""
+    from ctr_keras.datasets import simulator
+
+    world = simulator.WorldConfig(items=items, categories=categories, seed=seed)
+    config = simulator.PicturesConfig(pairs=pairs, size=size)
+    _print(simulator.pictures.prepare(out, world, config, report=_report), as_json)
+
+
 @app.command()
 def describe(
     data: Annotated[pathlib.Path, typer.Argument(help="Prepared folder, or one of its splits.")],

@@ -22,7 +22,7 @@ SCHEMA_FILE = "schema.json"
 ITEMS_FILE = "items.parquet"
 USERS_FILE = "users.parquet"
 # What a prepared folder consists of; anything else in it belongs to the user and is kept.
-_OWN = (PREPARED_FILE, SCHEMA_FILE, ITEMS_FILE, USERS_FILE, "vocabularies", *SPLITS)
+_OWN = (PREPARED_FILE, SCHEMA_FILE, ITEMS_FILE, USERS_FILE, "vocabularies", "pictures", *SPLITS)
 _KEY_FILE = ".key"
 _RENAME_EXCHANGE = 2
 _AT_FDCWD = -100

@@ -1,5 +1,6 @@
 """Batches of pairs, for `ContrastiveModel`."""
 
+import functools
 import os
 from typing import Any
 
@@ -11,7 +12,7 @@ from ctr_keras.data.read import read
 
 def read_pairs(
     path: str | os.PathLike, batch_size: int = 64, *, shuffle: bool = False, seed: int = 0,
-    epoch: int = 0,
+    epoch: int = 0, images: str | os.PathLike | None = None,
 ) -> tf.data.Dataset:  # fmt: skip
     """Batches as `ContrastiveModel` takes them, of a split that `ctr-keras prepare pairs` made.
 
@@ -21,6 +22,8 @@ def read_pairs(
         shuffle: Whether to shuffle.
         seed: Of the shuffle.
         epoch: Number of the first epoch, as for `ck.data.read`.
+        images: Folder that the texts are paths within: the files' content takes their place, for
+            an `ImageEncoder`.
 
     Returns:
         A data set of dicts: `query`, `item` and `negative` strings `(batch,)`, `item_id` int64 and
@@ -31,7 +34,21 @@ def read_pairs(
         return {**x, "has_negative": tf.not_equal(x["negative"], "")}
 
     rows = read(path, batch_size=batch_size, shuffle=shuffle, seed=seed, epoch=epoch)
-    return rows.map(as_pairs)
+    pairs = rows.map(as_pairs)
+    if images is None:
+        return pairs
+    return pairs.map(functools.partial(_with_content, os.fspath(images)), tf.data.AUTOTUNE)
+
+
+def _with_content(folder: str, pairs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Pairs of files, read; `""` stays what it is."""
+
+    def content(path: tf.Tensor) -> tf.Tensor:
+        whole = tf.strings.join([folder, path], "/")
+        return tf.cond(tf.equal(path, ""), lambda: path, lambda: tf.io.read_file(whole))
+
+    names = ("query", "item", "negative")
+    return {**pairs, **{name: tf.map_fn(content, pairs[name]) for name in names}}
 
 
 def pair_texts(path: str | os.PathLike) -> tuple[list[str], list[str], np.ndarray]:
