@@ -51,14 +51,20 @@ def _with_content(folder: str, pairs: dict[str, tf.Tensor]) -> dict[str, tf.Tens
     return {**pairs, **{name: tf.map_fn(content, pairs[name]) for name in names}}
 
 
-def pair_texts(path: str | os.PathLike) -> tuple[list[str], list[str], np.ndarray]:
+def pair_texts(
+    path: str | os.PathLike, images: str | os.PathLike | None = None
+) -> tuple[list[str], list[str], np.ndarray]:
     """What Acc@N compares: queries, the distinct items, and which item is each query's.
 
     Args:
         path: Folder of a split.
+        images: Folder that the texts are paths within, which it is then part of.
     """
     parts = list(read_pairs(path, 4096).as_numpy_iterator())
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     _, first, own = np.unique(columns["item_id"], return_index=True, return_inverse=True)
     queries, items = ([text.decode() for text in columns[name]] for name in ("query", "item"))
-    return queries, [items[place] for place in first], own
+    items = [items[place] for place in first]
+    if images is not None:
+        queries, items = ([os.path.join(images, p) for p in paths] for paths in (queries, items))
+    return queries, items, own

@@ -11,7 +11,7 @@ from ctr_keras.datasets.simulator.picture_looks import Views, draw, looks_of
 from ctr_keras.pretraining import ContrastiveModel, ImageEncoder, pair_texts, read_pairs
 
 WORLD = WorldConfig(items=80, categories=8, seed=3)
-CONFIG = PicturesConfig(pairs=600, size=24, held_out=0.2)
+CONFIG = PicturesConfig(pairs=600, size=16, held_out=0.2)
 LOOK = dict.fromkeys((*picture_looks.OF_CATEGORY, *picture_looks.OF_ITEM), 0.5)
 RNG = np.random.default_rng(0)
 
@@ -120,7 +120,7 @@ def test_the_folder(made):
 
 
 def test_imitations_differ_by_the_mark(made):
-    encoder = ImageEncoder.small(width=4, size=24)
+    encoder = ImageEncoder.small(width=4, size=16)
     shares = []
     for number in range(1, 81):
         item, imitation = (
@@ -140,26 +140,23 @@ def test_the_same_world_has_the_same_pictures(made, tmp_path):
 
 
 def accuracy(encoder, folder):
-    queries, items, own = pair_texts(folder / "test")
-    files = ([folder / "pictures" / name for name in names] for names in (queries, items))
-    return ck.metrics.top_n_accuracy(*map(encoder.encode, files), own=own), 1 / len(items)
+    queries, items, own = pair_texts(folder / "test", folder / "pictures")
+    return ck.metrics.top_n_accuracy(*map(encoder.encode, (queries, items)), own=own), 1 / len(items)
 
 
 def test_an_encoder_learns_what_is_alike(made):
-    inputs = keras.Input((24, 24, 3))
-    x = keras.layers.Conv2D(16, 5, 2, activation="relu")(inputs)
-    x = keras.layers.Conv2D(32, 3, 2, activation="relu")(x)
+    pictures_in = keras.Input((16, 16, 3))
+    x = keras.layers.Conv2D(8, 3, 2, activation="relu")(pictures_in)
     x = keras.layers.Dense(16)(keras.layers.Flatten()(x))
-    encoder = ImageEncoder(keras.Model(inputs, x))
+    encoder = ImageEncoder(keras.Model(pictures_in, x))
     before, chance = accuracy(encoder, made.folder)
-    model = ContrastiveModel(encoder, bank_size=0, triplet_weight=0.1)
-    model.compile(keras.optimizers.Adam(3e-3))
+    model = ContrastiveModel(encoder, bank_size=0, triplet_weight=0)
+    model.compile(keras.optimizers.Adam(5e-3))
     pairs = read_pairs(
         made.folder / "train", 32, shuffle=True, images=made.folder / pictures.PICTURES
     )
     model.fit(pairs, epochs=6, verbose=0, shuffle=False)
     after, _ = accuracy(encoder, made.folder)
-    print(before, after, chance)
     assert after > before + 0.1 and after > 3 * chance
 
 
