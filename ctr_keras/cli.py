@@ -471,6 +471,9 @@ def pretrain(
     momentum: Annotated[float, typer.Option(help="Of the encoder's slow copy.")] = 0.999,
     triplet_weight: Annotated[float, typer.Option(min=0, help="0: no hard negatives.")] = 1.0,
     margin: Annotated[float, typer.Option(help="Of the triplet loss.")] = 0.2,
+    views: Annotated[
+        str, typer.Option(help="query: a query and its item, or item: two views of an item.")
+    ] = "query",
     patience: Annotated[
         int | None, typer.Option(help="Stop after so many epochs without a better Acc@1.")
     ] = None,
@@ -494,6 +497,7 @@ def pretrain(
         momentum=momentum,
         triplet_weight=triplet_weight,
         margin=margin,
+        views=views,
         patience=patience,
         seed=seed,
     )
@@ -710,11 +714,18 @@ def reproduce_antm2c(
 def reproduce_taobao_multimodal(
     data: Data = pathlib.Path("tf_data/movielens"),
     table: Annotated[
-        str | None, typer.Option(help="3: ways to use representations of items.")
+        str | None, typer.Option(help="2: encoders, 3: ways to use representations of items.")
     ] = None,
     figure: Annotated[
         str | None,
-        typer.Option(help="3: epoch after epoch, 6b: rare items, 6c: epochs of MAKE alone."),
+        typer.Option(
+            help="3: epoch after epoch, 6a: encoders and rankers, 6b: rare items, 6c: epochs of "
+            "MAKE alone."
+        ),
+    ] = None,
+    pairs: Annotated[
+        pathlib.Path | None,
+        typer.Option(help="Folder that `prepare pairs` made, for table 2 and figure 6a."),
     ] = None,
     out: Results = RESULTS,
     plot: Plot = None,
@@ -728,7 +739,9 @@ def reproduce_taobao_multimodal(
 
     _check_one(table, figure, plot)
     options = settings_of(taobao_multimodal.Settings, _options(settings or []))
-    reproduction = taobao_multimodal.Reproduction(data, out, options, jobs=jobs, report=_report)
+    reproduction = taobao_multimodal.Reproduction(
+        data, out, options, jobs=jobs, report=_report, pairs=pairs
+    )
     _reproduce(reproduction, table, figure, plot, as_json)
 
 

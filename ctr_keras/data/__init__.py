@@ -10,6 +10,7 @@ from ctr_keras.data.negatives import down_sample_negatives, recalibrate
 from ctr_keras.data.read import read
 from ctr_keras.data.split import time_split
 from ctr_keras.data.tasks import read_tasks
+from ctr_keras.data.vector_coverage import VectorCoverage, vector_coverage
 from ctr_keras.data.vector_table import VectorTable
 from ctr_keras.data.write import write
 
@@ -17,6 +18,7 @@ __all__ = [
     "Description",
     "Manifest",
     "Ragged",
+    "VectorCoverage",
     "VectorTable",
     "cold_slices",
     "describe",
@@ -29,5 +31,6 @@ __all__ = [
     "read_tasks",
     "recalibrate",
     "time_split",
+    "vector_coverage",
     "write",
 ]

@@ -9,7 +9,7 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ctr_keras import files
@@ -207,3 +207,11 @@ def _locked(out: pathlib.Path) -> Iterator[None]:
             yield
         finally:
             path.unlink(missing_ok=True)
+
+
+def link(source: pathlib.Path, target: pathlib.Path, names: Iterable[str]) -> None:
+    """Have files and folders of prepared data in another folder too."""
+    for name in names:
+        # Made anew each time: the source may lie elsewhere by now.
+        (target / name).unlink(missing_ok=True)
+        (target / name).symlink_to((source / name).resolve())

@@ -20,7 +20,8 @@ from ctr_keras import data as ctr_data
 from ctr_keras import metrics
 from ctr_keras.data.describe import user_feature
 from ctr_keras.datasets import truth
-from ctr_keras.experiments.runs import Outcome, Run, run_labelled
+from ctr_keras.experiments.jobs import run_labelled
+from ctr_keras.experiments.runs import Outcome, Run
 from ctr_keras.experiments.settings import check_positive, runs_of
 from ctr_keras.experiments.slice_comparison import SliceComparison
 from ctr_keras.schema import Schema

@@ -20,7 +20,8 @@ from typing import Any
 from ctr_keras.experiments.comparison import Comparison, Method
 from ctr_keras.experiments.down_sampled import down_sampled
 from ctr_keras.experiments.figures import Figure, cost_figure, relevance_figure, weight_figure
-from ctr_keras.experiments.runs import Outcome, Run, run_labelled
+from ctr_keras.experiments.jobs import run_labelled
+from ctr_keras.experiments.runs import Outcome, Run
 from ctr_keras.experiments.settings import check_positive, runs_of
 from ctr_keras.negative_ratio import check_negative_ratio
 

@@ -3,7 +3,6 @@
 import hashlib
 import os
 import pathlib
-from collections.abc import Iterable
 
 import numpy as np
 
@@ -11,6 +10,7 @@ from ctr_keras import data
 from ctr_keras.columns import Column, Columns, Ragged
 from ctr_keras.data.describe import raw_columns
 from ctr_keras.data.vector_table import ITEM_VECTORS, TEXT_VECTORS
+from ctr_keras.datasets import prepared
 from ctr_keras.schema import Schema
 
 # Not one that the data was prepared with: the rows kept by a seed all lie below its ratio.
@@ -37,7 +37,7 @@ def down_sampled(source: str | os.PathLike, out: str | os.PathLike, ratio: float
     target.mkdir(parents=True, exist_ok=True)
     schema.save(target)
     vectors = [name for name in (ITEM_VECTORS, TEXT_VECTORS) if (source / name).is_dir()]
-    link(source, target, ["valid", "test", *vectors])
+    prepared.link(source, target, ["valid", "test", *vectors])
     if not (target / "train" / "manifest.json").exists():
         rows = map(_decoded, raw_columns(source / "train", manifest))
         kept = data.down_sample_negatives(manifest.schema, rows, ratio, seed=_SEED)
@@ -49,14 +49,6 @@ def down_sampled(source: str | os.PathLike, out: str | os.PathLike, ratio: float
             negative_ratio=ratio * manifest.negative_ratio,
         )
     return target
-
-
-def link(source: pathlib.Path, target: pathlib.Path, names: Iterable[str]) -> None:
-    """Have folders of prepared data in another folder too."""
-    for name in names:
-        # Made anew each time: the source may lie elsewhere by now.
-        (target / name).unlink(missing_ok=True)
-        (target / name).symlink_to((source / name).resolve(), target_is_directory=True)
 
 
 def _digest(source: pathlib.Path, schema: Schema) -> str:

@@ -82,6 +82,29 @@ def frequency_figure(title: str, base: Sequence[Outcome], other: Sequence[Outcom
     return Figure("\n".join(lines), content, draw)
 
 
+def accuracy_figure(comparison: Comparison, accuracies: Mapping[str, float]) -> Figure:
+    """GAUC of rankers by the Acc@1 of the encoder whose vectors they have.
+
+    The first method of the comparison has none.
+    """
+    base, *methods = comparison.methods
+    lines = [comparison.to_text(), ""]
+    lines += [f"{method.label:<32}Acc@1 {accuracies[method.label]:.4f}" for method in methods]
+
+    def draw(axes):
+        for method in methods:
+            values = method.values("gauc")
+            place = accuracies[method.label]
+            axes.errorbar(place, values.mean(), yerr=deviation(values), marker="o", capsize=3)
+            axes.annotate(method.label, (place, values.mean()), fontsize=7)
+        axes.axhline(base.values("gauc").mean(), linestyle="--", label=base.label)
+        axes.set(xlabel="Acc@1 of the encoder", ylabel="test GAUC", title=comparison.title)
+        axes.legend()
+
+    content = {**comparison.to_dict(), "accuracies": dict(accuracies)}
+    return Figure("\n".join(lines), content, draw)
+
+
 def sweep_figure(comparison: Comparison, name: str, values: Sequence[float]) -> Figure:
     """GAUC by a setting, beside that of the first method, which lacks it."""
     base, *found = [method.values("gauc") for method in comparison.methods]

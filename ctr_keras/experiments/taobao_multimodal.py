@@ -1,7 +1,14 @@
-"""The tables and figures of Taobao's multimodal representations, on any data with item vectors.
+"""The tables and figures of Taobao's multimodal representations.
+
+On pairs of a query and the item it led to (`ctr-keras prepare pairs`):
+
+- table 2: encoders before and after they learn from such pairs, and what each part brings
+
+On prepared data whose items have vectors (`ctr-keras encode --items`):
 
 - table 3: ways to use representations in a ranker, against the ranker of ids alone
 - figure 3: rankers of ids, of representations and of both, epoch after epoch
+- figure 6a: the encoders of table 2, and the ranker with the vectors of each
 - figure 6b: what representations bring to rare and to frequent items
 - figure 6c: epochs that MAKE learns before the ranker
 
@@ -12,21 +19,32 @@ Reference:
 
 import dataclasses
 import os
+import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ctr_keras.data.split import SPLITS
+from ctr_keras.datasets import prepared
+from ctr_keras.experiments import jobs
 from ctr_keras.experiments.comparison import Comparison, Method
+from ctr_keras.experiments.encoder_comparison import EncoderComparison
 from ctr_keras.experiments.figures import Figure
 from ctr_keras.experiments.multimodal_figures import (
+    accuracy_figure,
     epochs_figure,
     frequency_figure,
     sweep_figure,
 )
-from ctr_keras.experiments.runs import Outcome, Run, run_labelled
+from ctr_keras.experiments.pretraining_runs import PretrainingRun
+from ctr_keras.experiments.runs import Run
 from ctr_keras.experiments.settings import check_positive, runs_of
+from ctr_keras.pretraining import encode_items
+from ctr_keras.pretraining.text_encoder import identity
+from ctr_keras.pretraining.text_weights import MINILM
+from ctr_keras.schema import Schema
 
-TABLES = ("3",)
-FIGURES = ("3", "6b", "6c")
+TABLES = ("2", "3")
+FIGURES = ("3", "6a", "6b", "6c")
 IDS = "ids alone"
 METHODS = {
     "Vector": "VectorFusion",
@@ -37,6 +55,15 @@ METHODS = {
 }
 BEST = "SimTier + MAKE"
 REPRESENTATIONS = "representations alone"
+FROZEN = "generic, as it is"
+SCL = "SCL"
+# What each encoder of table 2 changes in the last one.
+ENCODERS: dict[str, dict[str, Any]] = {
+    "generic, tuned on items alone": {"views": "item", "bank_size": 0, "triplet_weight": 0.0},
+    "SCL without triplet and bank": {"bank_size": 0, "triplet_weight": 0.0},
+    "SCL without triplet": {"triplet_weight": 0.0},
+    SCL: {},
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +86,14 @@ class Settings:
         make_sweep: Those of figure 6c; with 0 the extractor learns with the ranker alone.
         curve_epochs: Epochs of figure 3, which never stops early.
         item_groups: Groups of items of figure 6b.
+        encoder: The generic text encoder that pre-training starts from.
+        max_tokens: Tokens of a text, at most.
+        scl_layers: How many of its last layers learn.
+        scl_epochs: Epochs of a pre-training; the one of the best validation Acc@1 counts.
+        scl_batch_size: Pairs a batch.
+        scl_learning_rate: Of Adam.
+        bank_size: Slots of the memory bank.
+        text: Column of the items that figure 6a encodes.
     """
 
     seeds: int = 5
@@ -76,11 +111,20 @@ class Settings:
     make_sweep: tuple[int, ...] = (0, 1, 2, 3, 5)
     curve_epochs: int = 8
     item_groups: int = 8
+    encoder: str = MINILM
+    max_tokens: int = 32
+    scl_layers: int = 2
+    scl_epochs: int = 3
+    scl_batch_size: int = 64
+    scl_learning_rate: float = 2e-5
+    bank_size: int = 16_384
+    text: str = "title"
 
     def __post_init__(self) -> None:
         check_positive(
             self, "seeds", "epochs", "batch_size", "patience", "embedding_dim", "make_epochs",
-            "curve_epochs", "item_groups",
+            "curve_epochs", "item_groups", "max_tokens", "scl_epochs", "scl_batch_size",
+            "bank_size",
         )  # fmt: skip
 
     def options(self, model: str, make_epochs: int | None = None) -> dict[str, Any]:
@@ -102,17 +146,32 @@ class Settings:
             wrapped["joint"] = epochs == 0
         return wrapped
 
+    def pretrainings(self, pairs: str | os.PathLike, changes: dict) -> list[PretrainingRun]:
+        """A pre-training a seed, with changes to its options."""
+        options = {
+            "encoder": self.encoder,
+            "max_tokens": self.max_tokens,
+            "layers": self.scl_layers,
+            "epochs": self.scl_epochs,
+            "batch_size": self.scl_batch_size,
+            "learning_rate": self.scl_learning_rate,
+            "bank_size": self.bank_size,
+            **changes,
+        }
+        return [PretrainingRun(str(pairs), options, seed) for seed in range(1, self.seeds + 1)]
+
 
 @dataclasses.dataclass(frozen=True)
 class Reproduction:
     """The tables and figures on one data set.
 
     Args:
-        data: Prepared folder with the vectors of its items.
+        data: Prepared folder with the vectors of its items; table 2 does without.
         out: Folder that keeps what was trained, so that an interrupted reproduction goes on.
         settings: What the trainings have in common.
         jobs: How many to train at a time.
         report: Told of each training.
+        pairs: Folder that `ctr-keras prepare pairs` made, for table 2 and figure 6a.
     """
 
     data: str | os.PathLike
@@ -120,18 +179,77 @@ class Reproduction:
     settings: Settings
     jobs: int = 1
     report: Callable[[str], Any] = lambda line: None
+    pairs: str | os.PathLike | None = None
 
-    def table(self, number: str) -> Comparison:
+    def table(self, number: str) -> Comparison | EncoderComparison:
         """A table of the paper."""
         if number not in TABLES:
             raise ValueError(f"`table` must be one of {TABLES}. Received: `table={number!r}`")
-        return {"3": self._methods}[number]()
+        return self._encoders() if number == "2" else self._methods()
 
     def figure(self, number: str) -> Figure:
         """A figure of the paper."""
         if number not in FIGURES:
             raise ValueError(f"`figure` must be one of {FIGURES}. Received: `figure={number!r}`")
-        return {"3": self._epochs, "6b": self._frequency, "6c": self._make_epochs}[number]()
+        return {
+            "3": self._epochs,
+            "6a": self._accuracy_and_gauc,
+            "6b": self._frequency,
+            "6c": self._make_epochs,
+        }[number]()
+
+    def _encoders(self) -> EncoderComparison:
+        outcomes = self._trained(self._pretrainings())
+        accuracies = {label: [o.after for o in found] for label, found in outcomes.items()}
+        return EncoderComparison(
+            f"Table 2: encoders, {self.pairs}",
+            {FROZEN: [outcome.before for outcome in outcomes[SCL]], **accuracies},
+            baseline=SCL,
+        )
+
+    def _accuracy_and_gauc(self) -> Figure:
+        """The encoders of the first seed, each with rankers of all seeds."""
+        runs = self._pretrainings()
+        trained = self._trained(runs)
+        encoders: dict[str, str | os.PathLike] = {FROZEN: self.settings.encoder}
+        encoders |= {label: found[0].encoder_in(self.out) for label, found in runs.items()}
+        accuracies = {FROZEN: trained[SCL][0].before}
+        accuracies |= {label: found[0].after for label, found in trained.items()}
+        model = METHODS["SimTier"]
+        rankers = {
+            label: self._runs(model, data=self._encoded(encoder))
+            for label, encoder in encoders.items()
+        }
+        outcomes = self._trained({IDS: self._runs(self.settings.base), **rankers})
+        methods = [Method(IDS, outcomes[IDS]), *(Method(m, outcomes[m], IDS) for m in encoders)]
+        title = f"Figure 6a: Acc@1 of the encoder and GAUC of SimTier with it, {self.data}"
+        comparison = Comparison(title, methods, metrics=("gauc", "auc"))
+        return accuracy_figure(comparison, {m: found["acc_1"] for m, found in accuracies.items()})
+
+    def _encoded(self, encoder: str | os.PathLike) -> pathlib.Path:
+        """The data with the vectors of an encoder."""
+        source = pathlib.Path(self.data)
+        name = jobs.digest({**identity(encoder), "data": str(source.resolve())})
+        target = pathlib.Path(self.out) / "encoded" / name
+        target.mkdir(parents=True, exist_ok=True)
+        Schema.load(source).save(target)
+        prepared.link(source, target, [*SPLITS, "items.parquet"])
+        encode_items(
+            target, self.settings.text, encoder, max_tokens=self.settings.max_tokens,
+            progress=False,
+        )  # fmt: skip
+        return target
+
+    def _pretrainings(self) -> dict[str, list[PretrainingRun]]:
+        if self.pairs is None:
+            raise ValueError(
+                "Encoders learn from pairs: `pairs` must be a folder that `ctr-keras prepare "
+                "pairs` made. Received: `pairs=None`"
+            )
+        return {
+            label: self.settings.pretrainings(self.pairs, changes)
+            for label, changes in ENCODERS.items()
+        }
 
     def _methods(self) -> Comparison:
         runs = {label: self._runs(model) for label, model in METHODS.items()}
@@ -141,7 +259,7 @@ class Reproduction:
         return Comparison(title, methods, metrics=("gauc", "auc"))
 
     def _epochs(self) -> Figure:
-        changes = {"epochs": self.settings.curve_epochs, "patience": None}
+        changes: dict[str, Any] = {"epochs": self.settings.curve_epochs, "patience": None}
         models = {
             IDS: self.settings.base,
             REPRESENTATIONS: "KnowledgeExtractor",
@@ -166,10 +284,17 @@ class Reproduction:
         comparison = Comparison(title, methods, metrics=("gauc", "auc"))
         return sweep_figure(comparison, "epochs of MAKE alone", sweep)
 
-    def _runs(self, model: str, *, make_epochs: int | None = None, **changes: Any) -> list[Run]:
+    def _runs(
+        self,
+        model: str,
+        *,
+        data: str | os.PathLike | None = None,
+        make_epochs: int | None = None,
+        **changes: Any,
+    ) -> list[Run]:
         options = self.settings.options(model, make_epochs)
         others = {"item_groups": self.settings.item_groups, **changes}
-        return runs_of(self.settings, self.data, model, options, **others)
+        return runs_of(self.settings, data or self.data, model, options, **others)
 
-    def _trained(self, runs: Mapping[str, list[Run]]) -> dict[str, list[Outcome]]:
-        return run_labelled(runs, self.out, jobs=self.jobs, report=self.report)
+    def _trained(self, runs: Mapping[str, list]) -> dict[str, list]:
+        return jobs.run_labelled(runs, self.out, jobs=self.jobs, report=self.report)

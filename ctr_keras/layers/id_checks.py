@@ -45,12 +45,11 @@ def _check_range_in_graph(ids, sizes):
     highest = tf.stack([_highest(x) for x in ids.values()])
     limits = np.array([sizes[name] for name in ids], "uint64")
     fits = highest < limits
-    names = tf.constant(list(ids))
-    message = "Ids must lie in [0, size), 0 for padding. Out of range: "
-    check = tf.Assert(
-        tf.reduce_all(fits),
-        [message, tf.boolean_mask(names, ~fits), "with sizes", tf.boolean_mask(limits, ~fits)],
-    )
+    names = tf.constant([f"{name} (size {sizes[name]}) " for name in ids])
+    message = "Ids must lie in [0, size), 0 for padding. Out of range:"
+    found = tf.strings.reduce_join(tf.where(fits, "", names))
+    # Not `tf.Assert`, which would trace a branch of its own for the error.
+    check = tf.raw_ops.Assert(condition=tf.reduce_all(fits), data=[message, found])
     with tf.control_dependencies([check]):
         return {name: tf.identity(x) for name, x in ids.items()}
 

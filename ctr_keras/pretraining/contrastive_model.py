@@ -156,10 +156,16 @@ class ContrastiveModel(keras.Model):
                     "The triplet loss needs `negative` in each batch; without hard negatives set "
                     f"`triplet_weight=0`. Received: a batch of {sorted(batch)}"
                 )
-            negatives = self._keys(batch["negative"], training)
-            mask = batch.get("has_negative")
-            losses["triplet"] = triplet_loss(queries, keys, negatives, self.margin, mask)
+            losses["triplet"] = self._triplet(queries, keys, batch, training)
         return losses, keys
+
+    def _triplet(self, queries: Any, keys: Any, batch: dict, training: bool) -> Any:
+        """Of the rows with a negative, the only ones that are encoded."""
+        negatives = batch["negative"]
+        if "has_negative" in batch:
+            rows = tf.where(batch["has_negative"])[:, 0]
+            queries, keys, negatives = (tf.gather(x, rows) for x in (queries, keys, negatives))
+        return triplet_loss(queries, keys, self._keys(negatives, training), self.margin)
 
     def _keys(self, items: Any, training: bool) -> Any:
         if self.slow_encoder is None:

@@ -9,28 +9,55 @@ import tensorflow as tf
 
 from ctr_keras.data.read import read
 
+VIEWS = ("query", "item")
+
 
 def read_pairs(
-    path: str | os.PathLike, batch_size: int = 64, *, shuffle: bool = False, seed: int = 0,
-    epoch: int = 0, images: str | os.PathLike | None = None,
-) -> tf.data.Dataset:  # fmt: skip
+    path: str | os.PathLike,
+    batch_size: int = 64,
+    *,
+    views: str = "query",
+    images: str | os.PathLike | None = None,
+    shuffle: bool = False,
+    seed: int = 0,
+    epoch: int = 0,
+) -> tf.data.Dataset:
     """Batches as `ContrastiveModel` takes them, of a split that `ctr-keras prepare pairs` made.
 
     Args:
         path: Folder of a split.
         batch_size: Pairs a batch.
+        views: What a pair is: `"query"` for a query and the item it led to; `"item"` for two views
+            of the item, every other word of its text and the words between, which knows nothing of
+            what people search for.
+        images: Folder that the texts are paths within: the files' content takes their place, for
+            an `ImageEncoder`, as pairs of `"query"`.
         shuffle: Whether to shuffle.
         seed: Of the shuffle.
         epoch: Number of the first epoch, as for `ck.data.read`.
-        images: Folder that the texts are paths within: the files' content takes their place, for
-            an `ImageEncoder`.
 
     Returns:
         A data set of dicts: `query`, `item` and `negative` strings `(batch,)`, `item_id` int64 and
         `has_negative` bool `(batch,)`.
+
+    Raises:
+        ValueError: `views` is none of these or not for images, or there is no data.
     """
+    if views not in VIEWS:
+        raise ValueError(f"`views` must be one of {VIEWS}. Received: `views={views!r}`")
+    if images is not None and views == "item":
+        raise ValueError(
+            'Two views of an item are made of its words. Received: `images` with `views="item"`'
+        )
 
     def as_pairs(x: dict[str, Any], y: tf.Tensor) -> dict[str, tf.Tensor]:
+        if views == "item":
+            words = tf.strings.split(x["item"])
+            odd, even = (
+                tf.strings.reduce_join(words[:, first::2], axis=1, separator=" ")
+                for first in (0, 1)
+            )
+            x = {**x, "query": odd, "item": tf.where(even == "", odd, even)}
         return {**x, "has_negative": tf.not_equal(x["negative"], "")}
 
     rows = read(path, batch_size=batch_size, shuffle=shuffle, seed=seed, epoch=epoch)

@@ -36,6 +36,7 @@ class PretrainingConfig:
         triplet_weight: Weight of the triplet loss, 0 for none.
         margin: Of the triplet loss.
         patience: Epochs without a better validation Acc@1 before it stops, or `None`.
+        views: What a pair is, as for `ck.pretraining.read_pairs`; it is tested on queries always.
         seed: Of the order of pairs and of dropout.
     """
 
@@ -52,6 +53,7 @@ class PretrainingConfig:
     triplet_weight: float = 1.0
     margin: float = 0.2
     patience: int | None = None
+    views: str = "query"
     seed: int = 0
 
 
@@ -110,12 +112,17 @@ def pretrain(
     epoch = len(checkpoint.history)
     if epoch < config.epochs and not checkpoint.is_over:
         rows = read_pairs(
-            source / "train", config.batch_size, shuffle=True, seed=config.seed, epoch=epoch
+            source / "train",
+            config.batch_size,
+            views=config.views,
+            shuffle=True,
+            seed=config.seed,
+            epoch=epoch,
         )
         bar = [ProgressBar(int(rows.cardinality()))] if progress else []
         model.fit(
             rows,
-            validation_data=read_pairs(source / "valid", config.batch_size),
+            validation_data=read_pairs(source / "valid", config.batch_size, views=config.views),
             initial_epoch=epoch,
             epochs=config.epochs,
             callbacks=[_PairAccuracy(source / "valid"), checkpoint, *bar],

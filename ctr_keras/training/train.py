@@ -5,6 +5,7 @@ import pathlib
 from typing import Any
 
 import tensorflow as tf
+from rich.console import Console
 
 from ctr_keras import data, pretraining
 from ctr_keras.models import CTRModel
@@ -120,6 +121,8 @@ def train(config: TrainingConfig, *, restart: bool = False, progress: bool = Tru
     set_seed(config.seed)
     model = checkpoint.restore() or _new_model(config, schema, restart, progress)
     epoch = len(checkpoint.history)
+    if progress and takes_item_vectors(config.model):
+        _report_missing_vectors(source)
     rows = _training_rows(config, model, epoch)
     valid = data.read(source / "valid", model.schema, config.batch_size)
     if epoch < config.epochs and not checkpoint.is_over:
@@ -203,6 +206,14 @@ def _checkpoint(config: TrainingConfig, schema: Schema, restart: bool) -> Checkp
     if restart:
         checkpoint.discard()
     return checkpoint
+
+
+def _report_missing_vectors(folder: pathlib.Path) -> None:
+    found = data.vector_coverage(folder / "train", data.VectorTable.of_items(folder))
+    if found.missing_items:
+        Console(stderr=True, soft_wrap=True, highlight=False).print(
+            f"item vectors: {found.to_text()}"
+        )
 
 
 def _batches(rows: tf.data.Dataset) -> int | None:

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ctr_keras import data
 from ctr_keras.datasets import search_pairs
 from ctr_keras.pretraining import pair_texts, read_pairs
 
@@ -109,3 +110,17 @@ def test_bad_rows(tmp_path):
     frame(ROWS[:3]).to_csv(path, index=False)
     with pytest.raises(ValueError, match="split would be empty. Received: `held_out=0.1` of 1"):
         search_pairs.prepare(tmp_path / "out", path, report=quiet)
+
+
+def test_two_views_of_an_item(tmp_path):
+    items = ["oak table for four", "lamp", "  two   words "]
+    rows = {
+        "query": ["q"] * 3, "item": items, "negative": ["n"] * 3, "item_id": [1, 2, 3],
+        "label": [1.0] * 3,
+    }  # fmt: skip
+    data.write(tmp_path / "train", search_pairs.SCHEMA.save(tmp_path), rows)
+    (batch,) = read_pairs(tmp_path / "train", views="item").as_numpy_iterator()
+    assert batch["query"].tolist() == [b"oak for", b"lamp", b"two"]
+    assert batch["item"].tolist() == [b"table four", b"lamp", b"words"]
+    with pytest.raises(ValueError, match="`views='items'`"):
+        read_pairs(tmp_path / "train", views="items")

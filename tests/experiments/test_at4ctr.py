@@ -8,8 +8,9 @@ import ctr_keras as ck
 from ctr_keras.experiments import at4ctr
 from ctr_keras.experiments.comparison import Comparison, Method, paired
 from ctr_keras.experiments.down_sampled import down_sampled
+from ctr_keras.experiments.jobs import run_all
 from ctr_keras.experiments.relevance import BINS, relevance
-from ctr_keras.experiments.runs import Outcome, Run, run_all
+from ctr_keras.experiments.runs import Outcome, Run
 from ctr_keras.experiments.settings import settings_of
 from ctr_keras.training import build_model
 from tests.conftest import make_rows

@@ -115,7 +115,7 @@ def test_the_extractor_learns_with_the_ranker_only_if_joint(folder, joint):
 
 
 @pytest.mark.parametrize("name", ["SimTier", "SimTierMAKE"])
-def test_trained_as_a_job(name, folder, tmp_path):
+def test_trained_as_a_job(name, folder, tmp_path, capsys):
     shutil.copytree(folder, tmp_path / "data")
     shutil.copytree(folder / "train", tmp_path / "data/valid")
     options = {"base": "DNN", "base_options": {"embedding_dim": 4, "units": [4]}, "num_tiers": 3}
@@ -125,7 +125,9 @@ def test_trained_as_a_job(name, folder, tmp_path):
         data=str(tmp_path / "data"), out=str(tmp_path / "out"), model=name, options=options,
         epochs=1, batch_size=100,
     )  # fmt: skip
-    trained = training.train(config, progress=False)
+    trained = training.train(config)
+    # That of the items out of vocabulary.
+    assert "item vectors: 1 of 18 items have no vector" in capsys.readouterr().err
     model = training.load_model(trained.model)
     assert model.base.schema["sim_tiers"].width == 3 and model.input["item_id_vector"].shape[1] == 6
     assert training.train(config, progress=False).history == trained.history

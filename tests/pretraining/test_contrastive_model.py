@@ -166,3 +166,19 @@ def test_bad_arguments():
     del batch["item_id"]
     with pytest.raises(ValueError, match="without `item_id`"):
         model.train_step(batch)
+
+
+def test_a_batch_without_hard_negatives_has_no_triplet_loss(tmp_path):
+    tiny_bert.write(tmp_path)
+    encoder = ck.pretraining.TextEncoder.from_preset(tmp_path, max_tokens=6)
+    model = ContrastiveModel(encoder, bank_size=4)
+    model.compile(keras.optimizers.Adam(1e-3))
+    batch = {
+        "query": tf.constant(["tea", "coffee"]),
+        "item": tf.constant(["green tea", "cafe"]),
+        "negative": tf.constant(["", ""]),
+        "item_id": tf.constant([1, 2]),
+        "has_negative": tf.constant([False, False]),
+    }
+    logs = model.train_on_batch(batch, return_dict=True)
+    assert logs["triplet"] == 0 and np.isfinite(logs["loss"])

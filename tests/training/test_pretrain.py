@@ -2,35 +2,17 @@ import dataclasses
 
 import keras
 import numpy as np
-import pandas as pd
 import pytest
 import tensorflow as tf
 
 import ctr_keras as ck
 from ctr_keras import training
-from ctr_keras.datasets import search_pairs
-from tests.pretraining import tiny_bert
-
-WORDS = ["tea", "coffee", "green", "cafe"]
+from tests.pretraining import tiny_pairs
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pairs")
-    tiny_bert.write(folder / "bert")
-    rows = []
-    for n in range(120):
-        first, second, other = WORDS[n % 4], WORDS[n // 4 % 4], WORDS[(n + 1) % 4]
-        rows += [
-            (f"{first} {'green ' * (n // 16)}", f"{first};{second}", n % 16, 3.0),
-            (f"{first} {'green ' * (n // 16)}", f"{other};{other}", 99, 1.0),
-        ]
-    names = ["search_term", "product_title", "product_uid", "relevance"]
-    pd.DataFrame(rows, columns=names).to_csv(folder / "rows.csv", index=False)
-    search_pairs.prepare(
-        folder / "data", folder / "rows.csv", held_out=0.2, seed=3, report=lambda line: None
-    )
-    return folder
+    return tiny_pairs.write(tmp_path_factory.mktemp("pairs"))
 
 
 def config(folder, out, **kwargs):

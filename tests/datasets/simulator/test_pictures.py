@@ -6,6 +6,7 @@ from scipy import stats
 from scipy.spatial import distance
 
 import ctr_keras as ck
+from ctr_keras.datasets import search_pairs
 from ctr_keras.datasets.simulator import PicturesConfig, World, WorldConfig, picture_looks, pictures
 from ctr_keras.datasets.simulator.picture_looks import Views, draw, looks_of
 from ctr_keras.pretraining import ContrastiveModel, ImageEncoder, pair_texts, read_pairs
@@ -24,6 +25,12 @@ def quiet(_):
 def made(tmp_path_factory):
     out = tmp_path_factory.mktemp("simulated") / "data"
     return pictures.prepare(out, WORLD, CONFIG, report=quiet)
+
+
+def tiny_encoder():
+    inputs = keras.Input((16, 16, 3))
+    x = keras.layers.Conv2D(8, 3, 2, activation="relu")(inputs)
+    return ImageEncoder(keras.Model(inputs, keras.layers.Dense(16)(keras.layers.Flatten()(x))))
 
 
 def one(view=None, size=64, **look):
@@ -119,8 +126,24 @@ def test_the_folder(made):
     assert "likeliest item bought" in made.to_text() and made.to_dict()["items"] == 80
 
 
+def test_pairs_of_pictures_without_a_negative(made, tmp_path):
+    rows = {"query": ["queries/0.png"], "item": ["items/1.png"], "negative": [""]}
+    rows |= {"item_id": [1], "label": [1.0]}
+    ck.data.write(tmp_path / "pairs", search_pairs.SCHEMA.save(tmp_path), rows)
+    images = made.folder / "pictures"
+    pairs = read_pairs(tmp_path / "pairs", images=images)
+    batch = next(iter(pairs))
+    assert batch["negative"].numpy().tolist() == [b""] and not batch["has_negative"].numpy().any()
+    assert batch["query"][0].numpy() == (images / "queries/0.png").read_bytes()
+    model = ContrastiveModel(tiny_encoder(), bank_size=0)
+    model.compile("sgd")
+    assert np.isfinite(model.fit(pairs, verbose=0).history["loss"][0])
+    with pytest.raises(ValueError, match="Two views of an item are made of its words"):
+        read_pairs(tmp_path / "pairs", images=images, views="item")
+
+
 def test_imitations_differ_by_the_mark(made):
-    encoder = ImageEncoder.small(width=4, size=16)
+    encoder = tiny_encoder()
     shares = []
     for number in range(1, 81):
         item, imitation = (
@@ -141,14 +164,13 @@ def test_the_same_world_has_the_same_pictures(made, tmp_path):
 
 def accuracy(encoder, folder):
     queries, items, own = pair_texts(folder / "test", folder / "pictures")
-    return ck.metrics.top_n_accuracy(*map(encoder.encode, (queries, items)), own=own), 1 / len(items)
+    return ck.metrics.top_n_accuracy(*map(encoder.encode, (queries, items)), own=own), 1 / len(
+        items
+    )
 
 
 def test_an_encoder_learns_what_is_alike(made):
-    pictures_in = keras.Input((16, 16, 3))
-    x = keras.layers.Conv2D(8, 3, 2, activation="relu")(pictures_in)
-    x = keras.layers.Dense(16)(keras.layers.Flatten()(x))
-    encoder = ImageEncoder(keras.Model(pictures_in, x))
+    encoder = tiny_encoder()
     before, chance = accuracy(encoder, made.folder)
     model = ContrastiveModel(encoder, bank_size=0, triplet_weight=0)
     model.compile(keras.optimizers.Adam(5e-3))

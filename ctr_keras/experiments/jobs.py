@@ -1,0 +1,164 @@
+"""Many jobs of an experiment: several at a time, each kept once it is done."""
+
+import concurrent.futures
+import dataclasses
+import fcntl
+import functools
+import hashlib
+import json
+import multiprocessing
+import os
+import pathlib
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, ClassVar, Protocol, TypeVar
+
+from ctr_keras import files
+
+Label = TypeVar("Label")
+_RESULT_FILE = "result.json"
+
+
+class Job(Protocol):
+    """What `run_all` does: a frozen dataclass that tells what to do and how.
+
+    Attributes:
+        outcome_type: Dataclass of what it comes to, numbers and texts alone.
+    """
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+    outcome_type: ClassVar[type]
+
+    @property
+    def key(self) -> str:
+        """What tells the job from others, whatever the path of its data: rows, settings, code."""
+
+    def perform(self, work: pathlib.Path, keep: pathlib.Path) -> Any:
+        """Do it, or go on where it was interrupted.
+
+        Args:
+            work: Folder for what is needed until it is done.
+            keep: Folder for what is to stay.
+        """
+
+    def describe(self, outcome: Any) -> str:
+        """A line on what it came to."""
+
+
+def run_all(
+    jobs_to_do: Iterable[Job],
+    out: str | os.PathLike,
+    *,
+    jobs: int = 1,
+    report: Callable[[str], Any] = lambda line: None,
+) -> dict[str, Any]:
+    """The outcome of each job by its key, from `out` where it was done before.
+
+    Args:
+        jobs_to_do: What to do. What occurs twice is done once.
+        out: Folder that keeps outcomes. Called again after an interruption, what is done is read,
+            and a job that was cut off goes on after its last complete epoch.
+        jobs: How many at a time; several share the cores, each in a process of its own.
+        report: Told of each job as it is done.
+    """
+    folder = pathlib.Path(out)
+    wanted = {job.key: job for job in jobs_to_do}
+    outcomes = {key: _kept(job, folder / key) for key, job in wanted.items()}
+    missing = {key: wanted[key] for key, outcome in outcomes.items() if outcome is None}
+    report(f"{len(wanted)} trainings, {len(wanted) - len(missing)} of them done before")
+    finished = _in_workers(missing, folder, jobs) if jobs > 1 else _here(missing, folder)
+    for number, (key, outcome) in enumerate(finished, start=1):
+        outcomes[key] = outcome
+        report(f"{number}/{len(missing)} {wanted[key].describe(outcome)}")
+    return outcomes
+
+
+def run_labelled(
+    jobs_to_do: Mapping[Label, list],
+    out: str | os.PathLike,
+    *,
+    jobs: int = 1,
+    report: Callable[[str], Any] = lambda line: None,
+) -> dict[Label, list]:
+    """The outcomes of several lists of jobs, as `run_all` gets them."""
+    every = [job for found in jobs_to_do.values() for job in found]
+    outcomes = run_all(every, out, jobs=jobs, report=report)
+    return {label: [outcomes[job.key] for job in found] for label, found in jobs_to_do.items()}
+
+
+def digest(config: Mapping[str, Any]) -> str:
+    """A short name of settings (JSON)."""
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@functools.cache
+def code_digest(*packages: str) -> str:
+    """Of the source of parts of the package, so that results of other code are not taken for
+    this one's."""
+    root = pathlib.Path(__file__).parents[1]
+    parts = (path.read_bytes() for name in packages for path in sorted((root / name).rglob("*.py")))
+    return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
+
+
+def _here(missing: Mapping[str, Job], folder: pathlib.Path) -> Iterator[tuple[str, Any]]:
+    """One after the other, in this process."""
+    for key, job in missing.items():
+        yield key, _done(job, folder / key)
+
+
+def _in_workers(
+    missing: Mapping[str, Job], folder: pathlib.Path, jobs: int
+) -> Iterator[tuple[str, Any]]:
+    """Several at a time, each with its share of the cores, as they are done."""
+    with concurrent.futures.ProcessPoolExecutor(
+        jobs,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_limit_threads,
+        initargs=(max((os.cpu_count() or 1) // jobs, 1),),
+    ) as pool:
+        futures = {
+            pool.submit(_done_in_worker, job, folder / key): key for key, job in missing.items()
+        }
+        try:
+            for future in concurrent.futures.as_completed(futures):
+                yield futures[future], future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _done_in_worker(job: Job, folder: pathlib.Path) -> Any:
+    import keras
+
+    keras.backend.clear_session()  # Of the job before.
+    return _done(job, folder)
+
+
+def _limit_threads(threads: int) -> None:
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(threads)
+
+
+def _done(job: Job, folder: pathlib.Path) -> Any:
+    """Do a job and keep its outcome, unless another process has."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # Another reproduction may share the job.
+        if (kept := _kept(job, folder)) is not None:
+            return kept
+        outcome = job.perform(folder / "work", folder)
+        content = {"job": dataclasses.asdict(job), "outcome": dataclasses.asdict(outcome)}
+        text = json.dumps(content, indent=1, sort_keys=True)
+        files.write_atomic(folder / _RESULT_FILE, text.encode())
+        shutil.rmtree(folder / "work")
+        return outcome
+
+
+def _kept(job: Job, folder: pathlib.Path) -> Any:
+    try:
+        content = json.loads((folder / _RESULT_FILE).read_text())
+    except FileNotFoundError:
+        return None
+    return job.outcome_type(**content["outcome"])
