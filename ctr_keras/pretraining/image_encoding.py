@@ -72,24 +72,22 @@ def encode_item_images(
         lacking = np.flatnonzero(table.lacks(keys)).tolist()
         wanted = [place for place in lacking if place in pictures]
         wanted.sort(key=lambda place: files.order[pictures[place]])
-        corrupt: list[str] = []
-        waiting: list[tuple[np.ndarray, np.ndarray]] = []
         batches = [wanted[n : n + batch_size] for n in range(0, len(wanted), batch_size)]
         console = Console(stderr=True, quiet=not progress)
-        label = f"{len(wanted):,} pictures"
-        for number, places in enumerate(track(batches, label, console=console), 1):
+        corrupt: list[str] = []
+        waiting: list[tuple[np.ndarray, np.ndarray]] = []
+        for places in track(batches, f"{len(wanted):,} pictures", console=console):
             names = [pictures[place] for place in places]
             vectors, broken = _encoded(model, files, names, skip_corrupt)
             corrupt += broken
             is_made = vectors.any(axis=1)
             waiting.append((keys[places][is_made], vectors[is_made]))
-            if number % _SAVE_EVERY == 0 or number == len(batches):
+            if len(waiting) == _SAVE_EVERY or places is batches[-1]:
                 made, found = (np.concatenate(parts) for parts in zip(*waiting, strict=True))
                 table, waiting = table.extended(made, found), []
     if corrupt:
-        report(
-            f"{len(corrupt):,} pictures cannot be decoded, such as {', '.join(corrupt[:_NAMED])}"
-        )
+        shown = ", ".join(corrupt[:_NAMED])
+        report(f"{len(corrupt):,} pictures cannot be decoded, such as {shown}")
     return table
 
 

@@ -125,7 +125,7 @@ def test_encode_is_the_call(encoder, tmp_path):
 def test_corrupt_images_are_named_or_passed_over(encoder, tmp_path, cut, kind):
     good = encoded(RNG.integers(0, 256, (32, 32, 3)), kind)
     images = [good, cut(good), good, cut(good)]
-    with pytest.raises(ValueError, match="row 1 of `images` cannot be decoded"):
+    with pytest.raises(ValueError, match=r"row 1 of `images` cannot .*\((Invalid|Unknown|jpeg)"):
         encoder.encode(images)
     (tmp_path / "bad.jpg").write_bytes(cut(good))
     with pytest.raises(ValueError, match=r"bad.jpg cannot be decoded.*`skip_corrupt`"):
@@ -137,7 +137,7 @@ def test_corrupt_images_are_named_or_passed_over(encoder, tmp_path, cut, kind):
     np.testing.assert_array_equal(found.any(axis=1), [True, False, True, False])
     assert lines == ["2 of 4 images cannot be decoded: row 1 of `images`, row 3 of `images`"]
     with pytest.raises(tf.errors.InvalidArgumentError):
-        encoder(tf.constant(images))
+        encoder.picture(tf.constant(images[1]))
 
 
 def test_saved_and_exported_alike(encoder, tmp_path):
@@ -177,31 +177,27 @@ def test_only_the_last_layers_learn(encoder):
 def test_a_contrastive_model_learns_kinds_of_pictures(tmp_path):
     colors = [(250, 10, 10), (10, 250, 10), (10, 10, 250), (240, 240, 20)]
 
-    def noisy(color):
-        return encoded(np.clip(np.array(color) + RNG.normal(0, 60, (8, 8, 3)), 0, 255))
+    def noisy():
+        return [encoded(np.clip(c + RNG.normal(0, 60, (8, 8, 3)), 0, 255)) for c in colors]
 
-    rows = {
-        "query": [noisy(c) for c in colors * 8],
-        "item": [noisy(c) for c in colors * 8],
-        "item_id": list(range(4)) * 8,
-    }
-    pairs = tf.data.Dataset.from_tensor_slices(rows).batch(16)
     pictures = keras.Input((8, 8, 3))
     features = keras.layers.Dense(8)(keras.layers.Conv2D(8, 3, activation="relu")(pictures))
     encoder = ImageEncoder(keras.Model(pictures, features))
     model = ck.pretraining.ContrastiveModel(
-        encoder, bank_size=20, momentum=0.8, triplet_weight=0, temperature=0.2
+        encoder, bank_size=8, momentum=0.8, triplet_weight=0, temperature=0.2
     )
     model.compile(keras.optimizers.Adam(1e-2))
-    history = model.fit(pairs, epochs=6, verbose=0).history["loss"]
-    assert history[-1] < history[0] - 0.5
-    queries, items = (encoder.encode([noisy(c) for c in colors]) for _ in range(2))
+    for _ in range(15):  # Eager steps: tracing would take longer than all of them.
+        batch = {"query": tf.constant(noisy()), "item": tf.constant(noisy())}
+        model.train_step({**batch, "item_id": tf.range(4)})
+    queries, items = (encoder.encode(noisy()) for _ in range(2))
     assert ck.metrics.top_n_accuracy(queries, items) == 1
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
-    images = tf.constant(rows["query"][:4])
     for part in ("encoder", "slow_encoder"):
-        np.testing.assert_array_equal(getattr(loaded, part)(images), getattr(model, part)(images))
+        vectors = (getattr(m, part)(batch["query"]) for m in (loaded, model))
+        np.testing.assert_array_equal(*vectors)
+    assert np.abs(model.slow_encoder(batch["query"]) - model(batch["query"])).max() > 1e-3
 
 
 def test_bad_arguments(encoder, tmp_path):
