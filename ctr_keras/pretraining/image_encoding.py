@@ -110,8 +110,8 @@ def _pictures(
 ) -> dict[int, str]:
     """The picture of each item that has one."""
     if column is None:
-        by_stem = files.by_stem()
-        return {n: by_stem[str(key)] for n, key in enumerate(keys) if str(key) in by_stem}
+        by_key = files.of_keys({str(key) for key in keys})
+        return {n: by_key[str(key)] for n, key in enumerate(keys) if str(key) in by_key}
     names = texts_of(items, "column", column)
     return {n: name for n, name in enumerate(names) if name in files.order}
 

@@ -1,57 +1,57 @@
 """The pictures in a folder, a tar or a zip."""
 
 import contextlib
+import dataclasses
 import os
 import pathlib
 import posixpath
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 _SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
+@dataclasses.dataclass(frozen=True)
 class PictureFiles:
-    """Pictures by their path within a folder or an archive, in an order that reads well.
+    """Files by their path within a folder or an archive.
 
-    Args:
-        path: As the caller named it.
-        names: Paths of the files within it, with `/`.
-        read: Gives the content of one of them.
+    Attributes:
+        path: Of the folder or archive.
+        order: Of each file, with `/` between folders, its place: they are best read in this order.
+        read: Gives the content of a file.
     """
 
-    def __init__(self, path: pathlib.Path, names: list[str], read: Callable[[str], bytes]):
-        self.path = path
-        self.order = {name: place for place, name in enumerate(names)}
-        self._read = read
+    path: pathlib.Path
+    order: dict[str, int]
+    read: Callable[[str], bytes]
 
-    def read(self, name: str) -> bytes:
-        """The content of a file, one of `order`."""
-        return self._read(name)
+    @classmethod
+    def of(
+        cls, path: pathlib.Path, names: Iterable[str], read: Callable[[str], bytes]
+    ) -> "PictureFiles":
+        return cls(path, {name: place for place, name in enumerate(names)}, read)
 
     def label(self, name: str) -> str:
         """What errors call a file."""
         return str(self.path / name) if self.path.is_dir() else f"{self.path}:{name}"
 
-    def by_stem(self) -> Mapping[str, str]:
-        """The paths of JPEG and PNG files by their names without folder and suffix.
+    def of_keys(self, keys: Collection[str]) -> dict[str, str]:
+        """The JPEG or PNG file of each key, which is its name without folder and suffix.
 
         Raises:
-            ValueError: two of them have one name.
+            ValueError: two files are of one key.
         """
         found: dict[str, str] = {}
         for name in self.order:
-            stem, suffix = os.path.splitext(name.rsplit("/", 1)[-1])
-            if suffix.lower() not in _SUFFIXES:
+            key, suffix = posixpath.splitext(posixpath.basename(name))
+            if suffix.lower() not in _SUFFIXES or key not in keys:
                 continue
-            if stem in found:
+            if key in found:
                 raise ValueError(
-                    f"Two pictures are of {stem!r}: {self.label(found[stem])} and "
-                    f"{self.label(name)}"
+                    f"Two pictures are of {key!r}: {self.label(found[key])} and {self.label(name)}"
                 )
-            found[stem] = name
-        if not found:
-            raise ValueError(f"{self.path} holds no {', '.join(_SUFFIXES)} file")
+            found[key] = name
         return found
 
 
@@ -65,10 +65,10 @@ def open_pictures(path: str | os.PathLike) -> Iterator[PictureFiles]:
     path = pathlib.Path(path)
     if path.is_dir():
         names = sorted(p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file())
-        yield PictureFiles(path, names, lambda name: (path / name).read_bytes())
+        yield PictureFiles.of(path, names, lambda name: (path / name).read_bytes())
     elif path.is_file() and zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as packed:
-            yield PictureFiles(path, packed.namelist(), packed.read)
+            yield PictureFiles.of(path, packed.namelist(), packed.read)
     elif path.is_file() and tarfile.is_tarfile(path):
         with tarfile.open(path) as archive:
             members = {posixpath.normpath(m.name): m for m in archive if m.isfile()}
@@ -78,7 +78,7 @@ def open_pictures(path: str | os.PathLike) -> Iterator[PictureFiles]:
                 assert file is not None  # It is one for what is a file.
                 return file.read()
 
-            yield PictureFiles(path, list(members), read)
+            yield PictureFiles.of(path, members, read)
     else:
         raise ValueError(
             f"`images` must be a folder, a tar or a zip. Received: `images={str(path)!r}`"

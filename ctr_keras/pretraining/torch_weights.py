@@ -12,6 +12,11 @@ _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
 _TYPES = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8")}
 
+# What unpickling and reading may come upon.
+_DAMAGED = (
+    pickle.UnpicklingError, ValueError, LookupError, TypeError, AttributeError, EOFError,
+)  # fmt: skip
+
 
 def read_torch_weights(content: bytes, name: str) -> dict[str, np.ndarray]:
     """The arrays of a state dict in PyTorch's format before 1.6: pickles, then raw numbers.
@@ -36,9 +41,10 @@ def read_torch_weights(content: bytes, name: str) -> dict[str, np.ndarray]:
         if not _load(file)["little_endian"]:
             raise ValueError("numbers of another byte order")
         tensors = _load(file)
-        numbers = {key: _numbers(file, tensors, key) for key in _load(file)}
+        storages = {tensor.storage.key: tensor.storage for tensor in tensors.values()}
+        numbers = {key: _numbers(file, storages[key]) for key in _load(file)}
         return {key: tensor.of(numbers[tensor.storage.key]) for key, tensor in tensors.items()}
-    except (pickle.UnpicklingError, ValueError, KeyError, TypeError, EOFError) as error:
+    except _DAMAGED as error:
         raise ValueError(f"{name} holds no weights that can be read: {error}") from error
 
 
@@ -96,10 +102,9 @@ def _load(file: io.BytesIO) -> Any:
     return _Unpickler(file).load()
 
 
-def _numbers(file: io.BytesIO, tensors: dict[str, _Tensor], key: str) -> np.ndarray:
-    storage = next(t.storage for t in tensors.values() if t.storage.key == key)
+def _numbers(file: io.BytesIO, storage: _Storage) -> np.ndarray:
     size = int.from_bytes(file.read(8), "little")
-    content = file.read(size * storage.dtype.itemsize)
+    content = file.read(storage.size * storage.dtype.itemsize)
     if size != storage.size or len(content) != size * storage.dtype.itemsize:
         raise ValueError(f"{len(content)} bytes of {storage.size} numbers of {storage.dtype}")
     return np.frombuffer(content, storage.dtype)
