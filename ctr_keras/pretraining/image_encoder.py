@@ -182,8 +182,12 @@ class ImageEncoder(keras.Model):
 
     def call(self, images, training=False):
         spec = tf.TensorSpec((self.size, self.size, 3), tf.float32)
+        rows, static_rows = tf.shape(images)[0], images.shape[0]
+        # Convolutions of no rows at all fail in places, so there is always one.
+        images = tf.concat([images, tf.fill([tf.cast(rows == 0, tf.int32)], "")], axis=0)
         pictures = tf.map_fn(self.picture, images, fn_output_signature=spec)
-        return self._vectors(pictures, tf.strings.length(images) > 0, training)
+        vectors = self._vectors(pictures, tf.strings.length(images) > 0, training)[:rows]
+        return tf.ensure_shape(vectors, (static_rows, self.width))
 
     def _vectors(self, pictures, is_there, training: bool):
         features = self.backbone(pictures, training=training)

@@ -5,8 +5,9 @@ a number in (0, 1), of one direction of the latent vectors:
 
     look_k(i) = Phi((<a_k, x> + noise n_ik) / sqrt(1 + noise^2)),    a_k ~ N(0, I), n_ik ~ N(0, 1)
 
-where `x` is the category's vector for the petals and the ground, and the item's for the rest. So
-what is alike looks alike, and the more alike the more so; what the noise adds nobody can know.
+where `x` is the category's vector, without noise, for the petals and the ground, and the item's for
+the rest. So what is alike looks alike, the more so the more alike it is; what the noise adds nobody
+can know.
 """
 
 import dataclasses
@@ -22,7 +23,7 @@ OF_ITEM = (
     "mark_color", "mark_place", "mark_size",
 )  # fmt: skip
 MARK = ("mark_color", "mark_place", "mark_size")
-_STREAM = 5
+_STREAM = 6
 _SOFT = 1.5  # Pixels over which an edge fades.
 _FEWEST_PETALS, _MOST_PETALS = 2, 7
 Looks = dict[str, np.ndarray]
@@ -108,7 +109,8 @@ def draw(looks: Looks, views: Views, size: int, random: np.random.Generator) -> 
     stretch = np.exp(0.8 * (look["elongation"] - 0.5))
     x, y = x * stretch, y / stretch
     radius, angle = np.hypot(x, y), np.arctan2(y, x)
-    petals = _FEWEST_PETALS + np.floor((_MOST_PETALS - _FEWEST_PETALS + 1) * look["petals"])
+    petals = _FEWEST_PETALS + (_MOST_PETALS - _FEWEST_PETALS + 1) * look["petals"]
+    petals = np.minimum(np.floor(petals), _MOST_PETALS)
     extent = 0.45 + 0.25 * look["size"]
     edge = extent * (1 + (0.1 + 0.25 * look["depth"]) * np.cos(petals * angle))
     picture = _paint(_ground(look["ground"], views), _body(look, x, y), edge - radius, soft)

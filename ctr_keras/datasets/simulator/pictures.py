@@ -21,7 +21,7 @@ from ctr_keras.sources import Report, to_stderr
 
 PICTURES = "pictures"
 _FORMAT = 1
-_PAIRS_STREAM, _GRAIN_STREAM = 6, 7
+_PAIRS_STREAM, _GRAIN_STREAM = 7, 8
 _BATCH = 256
 
 
@@ -143,7 +143,7 @@ def prepare(
         "config": dataclasses.asdict(config),
     }
     key = prepared.key_of(settings)
-    with prepared.replacing(out, key) as staging:
+    with prepared.replacing(out, key, own=(PICTURES,)) as staging:
         _draw_all(staging / PICTURES, made, config, pairs["place"].to_numpy(), report)
         schema = search_pairs.SCHEMA.save(staging)
         for number, name in enumerate(SPLITS):
