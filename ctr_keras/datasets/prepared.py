@@ -9,7 +9,7 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from ctr_keras import files
@@ -96,11 +96,16 @@ def up_to_date(out: str | os.PathLike, key: str) -> Prepared | None:
 
 
 @contextlib.contextmanager
-def replacing(out: str | os.PathLike, key: str) -> Iterator[pathlib.Path]:
+def replacing(out: str | os.PathLike, key: str, own: Sequence[str] = ()) -> Iterator[pathlib.Path]:
     """A folder to prepare in; when the block ends well it takes the place of `out` in one step.
 
     Until then `out` is as it was. After a kill the next call with the same key finds the work
     again, see `is_written`. Files of `out` that `prepare` does not make are kept.
+
+    Args:
+        out: The folder.
+        key: What decides its content, see `key_of`.
+        own: Names that this data set has beside those of all others.
 
     Raises:
         ValueError: another process prepares there, or `out` is a file.
@@ -116,7 +121,7 @@ def replacing(out: str | os.PathLike, key: str) -> Iterator[pathlib.Path]:
         files.write_atomic(staging / _KEY_FILE, key.encode())
         yield staging
         (staging / _KEY_FILE).unlink()
-        _exchange(staging, out)
+        _exchange(staging, out, (*_OWN, *own))
         shutil.rmtree(staging, ignore_errors=True)
 
 
@@ -142,15 +147,15 @@ def _digests(folder: pathlib.Path) -> dict[str, str]:
     return {name: files.sha256(folder / name) for name in (ITEMS_FILE, USERS_FILE)}
 
 
-def _exchange(staging: pathlib.Path, out: pathlib.Path) -> None:
+def _exchange(staging: pathlib.Path, out: pathlib.Path, own: Sequence[str]) -> None:
     """Put `staging` in the place of `out`, with what in the old folder is the user's own."""
     if not out.exists():
         os.rename(staging, out)
     else:
-        _carry_others(out, staging)
+        _carry_others(out, staging, own)
         if not _swap(staging, out):
             # No atomic swap on this file system: piece by piece, the schema last.
-            for name in sorted(_OWN, key=lambda name: name == SCHEMA_FILE):
+            for name in sorted(own, key=lambda name: name == SCHEMA_FILE):
                 if (out / name).is_dir():
                     shutil.rmtree(out / name)
                 if (staging / name).exists():
@@ -168,10 +173,10 @@ def _swap(first: pathlib.Path, second: pathlib.Path) -> bool:
     return rename(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0
 
 
-def _carry_others(old: pathlib.Path, new: pathlib.Path) -> None:
+def _carry_others(old: pathlib.Path, new: pathlib.Path, own: Sequence[str]) -> None:
     """Link the user's own files into the new folder, so that no kill can lose them."""
     for path in old.iterdir():
-        if path.name in _OWN or (new / path.name).exists():
+        if path.name in own or (new / path.name).exists():
             continue
         if path.is_dir() and not path.is_symlink():
             shutil.copytree(path, new / path.name, symlinks=True, copy_function=_link)

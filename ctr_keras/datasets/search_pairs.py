@@ -83,7 +83,7 @@ def prepare(
     }  # fmt: skip
     rows = _read(pathlib.Path(raw), names)
     pairs = _pairs(rows, positive_from, negative_up_to)
-    split = _split(pairs["query"], held_out, seed)
+    split = split_by_query(pairs["query"], held_out, seed)
     key = prepared.key_of(settings)
     counts = {}
     with prepared.replacing(out, key) as staging:
@@ -156,7 +156,7 @@ def _pairs(rows: pd.DataFrame, positive_from: float, negative_up_to: float) -> p
     return pairs.assign(negative=negatives, label=1.0)
 
 
-def _split(queries: pd.Series, held_out: float, seed: int) -> np.ndarray:
+def split_by_query(queries: pd.Series, held_out: float, seed: int) -> np.ndarray:
     """The number of each pair's split, by a hash of its query."""
     number = group_key(tf.constant([f"{seed}:{query}" for query in queries])).numpy()
     share = (number % 10_000) / 10_000

@@ -5,8 +5,6 @@ import pathlib
 from collections.abc import Sequence
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet
 from rich.console import Console
 from rich.progress import track
 
@@ -14,6 +12,7 @@ from ctr_keras.data.describe import raw_columns
 from ctr_keras.data.manifest import Manifest
 from ctr_keras.data.split import SPLITS
 from ctr_keras.data.vector_table import ITEM_VECTORS, TEXT_VECTORS, VectorTable
+from ctr_keras.pretraining.prepared_items import read_items, texts_of
 from ctr_keras.pretraining.text_encoder import TextEncoder, batches_by_length, identity
 from ctr_keras.pretraining.text_weights import MINILM
 from ctr_keras.schema import Schema
@@ -85,24 +84,13 @@ def encode_items(
         ValueError: there is no table of items, or it has no such column, or the vectors of another
             encoder or text lie there.
     """
-    folder = pathlib.Path(data)
-    path, key = folder / "items.parquet", Schema.load(folder).key("item")
-    if not path.is_file() or key is None:
-        raise ValueError(
-            f"{path} must hold the items and their id; `ctr-keras prepare` writes it. "
-            f"Received: `data={str(data)!r}`"
-        )
-    items = pyarrow.parquet.read_table(path)
-    kinds = (pa.types.is_string, pa.types.is_large_string)
-    texts = [f.name for f in items.schema if any(is_text(f.type) for is_text in kinds)]
-    if text not in texts:
-        raise ValueError(f"`text` must be a text of items: one of {texts}. Received: `{text=}`")
+    items, keys = read_items(data)
+    texts = texts_of(items, "text", text)
     model = TextEncoder.from_preset(encoder, max_tokens)
     made_by = {**identity(encoder), "max_tokens": str(max_tokens), "text": text}
-    table = VectorTable.create(folder / ITEM_VECTORS, made_by, model.width)
-    keys = np.array(items[key].to_pylist())
+    table = VectorTable.create(pathlib.Path(data) / ITEM_VECTORS, made_by, model.width)
     wanted = np.flatnonzero(table.lacks(keys))
-    found = [items[text][int(place)].as_py() or "" for place in wanted]
+    found = [texts[place] for place in wanted]
     return _filled(table, model, keys[wanted], found, batch_size, progress)
 
 

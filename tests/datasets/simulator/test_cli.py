@@ -43,6 +43,16 @@ def test_impressions(run, tmp_path):
     assert status == 0 and json.loads(out), err
 
 
+def test_pictures(run, tmp_path):
+    command = ["simulate", "pictures", "--out", tmp_path / "data", "--items", 40, "--seed", 3]
+    command += ["--categories", 4, "--pairs", 90, "--size", 8]
+    status, out, err = run(*command, "--json")
+    assert status == 0 and sum(json.loads(out)["pairs"].values()) == 90, err
+    assert "drew 40 imitations" in err and (tmp_path / "data/pictures/items/40.png").is_file()
+    status, _, err = run(*command, "--categories", 41)
+    assert status == 1 and "`categories=41`" in err
+
+
 def test_antm2c_from_simulation_to_description(run, tmp_path):
     raw, data = tmp_path / "rows.csv.gz", tmp_path / "data"
     status, out, err = run("simulate", "antm2c", "--out", raw, "--rows", 3000, "--json")

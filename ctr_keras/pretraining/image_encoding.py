@@ -1,0 +1,125 @@
+"""Vectors of the items of prepared data by their pictures."""
+
+import os
+import pathlib
+
+import numpy as np
+import pyarrow as pa
+from rich.console import Console
+from rich.progress import track
+
+from ctr_keras.data.vector_table import ITEM_VECTORS, VectorTable
+from ctr_keras.layers.argument_checks import check_positive_integer
+from ctr_keras.pretraining import image_weights
+from ctr_keras.pretraining.image_encoder import ImageEncoder
+from ctr_keras.pretraining.picture_files import PictureFiles, open_pictures
+from ctr_keras.pretraining.prepared_items import read_items, texts_of
+from ctr_keras.sources import Report, to_stderr
+
+_SAVE_EVERY = 32
+_NAMED = 5
+
+
+def encode_item_images(
+    data: str | os.PathLike,
+    images: str | os.PathLike,
+    encoder: str | os.PathLike = image_weights.EFFICIENTNET,
+    *,
+    column: str | None = None,
+    skip_corrupt: bool = False,
+    out: str | os.PathLike | None = None,
+    batch_size: int = 64,
+    progress: bool = True,
+    report: Report = to_stderr,
+) -> VectorTable:
+    """The vectors of items, by their pictures: what `Schema.with_item_vectors` looks up.
+
+    An item without a picture gets no vector: it is counted, reads as zeros, and is masked by the
+    models. Called again after an interruption, or with more pictures, it goes on with what is
+    missing.
+
+    Args:
+        data: Prepared folder with `items.parquet`.
+        images: A folder, a tar or a zip with the pictures, `<item id>.jpg`, `.jpeg` or `.png`, in
+            whatever folders within it.
+        encoder: As `preset` of `ImageEncoder.from_preset`.
+        column: Text of the items that names their pictures by the path within `images`; by default
+            it is their id.
+        skip_corrupt: Whether an item whose picture cannot be decoded is reported and left without
+            a vector; otherwise it is an error.
+        out: Folder of the vectors; by default `item_vectors` in `data`, where `ck.data.read` looks.
+        batch_size: Pictures that are encoded at a time.
+        progress: Whether to show progress on standard error.
+        report: Called with lines for the user.
+
+    Raises:
+        ValueError: there is no table of items, no item has a picture, a picture cannot be decoded
+            (it is named), or `out` holds the vectors of another encoder.
+    """
+    check_positive_integer("batch_size", batch_size)
+    items, keys = read_items(data)
+    model = ImageEncoder.from_preset(encoder)
+    made_by = {
+        **image_weights.identity(encoder), "framing": model.framing, "images": column or "by id"
+    }  # fmt: skip
+    folder = pathlib.Path(data) / ITEM_VECTORS if out is None else out
+    with open_pictures(images) as files:
+        pictures = _pictures(files, items, keys, column)
+        _report_missing(keys, pictures, report)
+        if not pictures:
+            raise ValueError(f"No item has a picture. Received: `images={str(images)!r}`")
+        table = VectorTable.create(folder, made_by, model.width)
+        lacking = np.flatnonzero(table.lacks(keys)).tolist()
+        wanted = [place for place in lacking if place in pictures]
+        wanted.sort(key=lambda place: files.order[pictures[place]])
+        batches = [wanted[n : n + batch_size] for n in range(0, len(wanted), batch_size)]
+        console = Console(stderr=True, quiet=not progress)
+        corrupt: list[str] = []
+        waiting: list[tuple[np.ndarray, np.ndarray]] = []
+        for places in track(batches, f"{len(wanted):,} pictures", console=console):
+            names = [pictures[place] for place in places]
+            vectors, broken = _encoded(model, files, names, skip_corrupt)
+            corrupt += broken
+            is_made = vectors.any(axis=1)
+            waiting.append((keys[places][is_made], vectors[is_made]))
+            if len(waiting) == _SAVE_EVERY or places is batches[-1]:
+                made, found = (np.concatenate(parts) for parts in zip(*waiting, strict=True))
+                table, waiting = table.extended(made, found), []
+    if corrupt:
+        shown = ", ".join(corrupt[:_NAMED])
+        report(f"{len(corrupt):,} pictures cannot be decoded, such as {shown}")
+    return table
+
+
+def _encoded(
+    model: ImageEncoder, files: PictureFiles, names: list[str], skip_corrupt: bool
+) -> tuple[np.ndarray, list[str]]:
+    """Vectors of some pictures, zeros for the corrupt ones, and the names of those."""
+    contents = [files.read(name) for name in names]
+    vectors, errors = model.try_encode(contents)
+    errors |= {n: "is empty" for n, content in enumerate(contents) if not content}
+    corrupt = [files.label(names[n]) for n in sorted(errors)]
+    if corrupt and not skip_corrupt:
+        error = errors[min(errors)]
+        raise ValueError(f"{corrupt[0]} {error}; `skip_corrupt` passes over it")
+    return vectors, corrupt
+
+
+def _pictures(
+    files: PictureFiles, items: pa.Table, keys: np.ndarray, column: str | None
+) -> dict[int, str]:
+    """The picture of each item that has one."""
+    if column is None:
+        by_key = files.of_keys({str(key) for key in keys})
+        return {n: by_key[str(key)] for n, key in enumerate(keys) if str(key) in by_key}
+    names = texts_of(items, "column", column)
+    return {n: name for n, name in enumerate(names) if name in files.order}
+
+
+def _report_missing(keys: np.ndarray, pictures: dict[int, str], report: Report) -> None:
+    without = [str(key) for n, key in enumerate(keys) if n not in pictures]
+    if without:
+        report(
+            f"{len(without):,} of {len(keys):,} items have no picture and get no vector, such as "
+            f"{', '.join(without[:_NAMED])}"
+        )
