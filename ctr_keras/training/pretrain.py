@@ -1,4 +1,4 @@
-"""Pre-training of a text encoder on pairs, from a published one or where it stopped."""
+"""Pre-training of an encoder on pairs, from a published one or where it stopped."""
 
 import dataclasses
 import os
@@ -8,14 +8,22 @@ from typing import Any
 import keras
 
 from ctr_keras import metrics
-from ctr_keras.pretraining import ContrastiveModel, TextEncoder, pair_texts, read_pairs
+from ctr_keras.pretraining import (
+    ContrastiveModel,
+    ImageEncoder,
+    TextEncoder,
+    pair_texts,
+    read_pairs,
+)
 from ctr_keras.pretraining.memory_bank import SIZE
 from ctr_keras.pretraining.text_weights import MINILM
 from ctr_keras.seed import set_seed
 from ctr_keras.training.checkpoint import Checkpoint, key_of
 from ctr_keras.training.progress import ProgressBar
 
+SMALL = "small"
 _MONITOR = "val_accuracy_at_1"
+_TEXT_LAYERS = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,11 +31,15 @@ class PretrainingConfig:
     """What a pre-training depends on.
 
     Args:
-        data: Folder that `ctr-keras prepare pairs` made.
+        data: Folder that `ctr-keras prepare pairs` or `simulate pictures` made.
         out: Where checkpoints, the best model and its encoder go.
-        encoder: What to start from, as `ck.pretraining.TextEncoder.from_preset` takes it.
+        images: Of pairs of pictures: the folder that their paths are within.
+        encoder: What to start from, as `ck.pretraining.TextEncoder.from_preset` takes it, or of
+            pictures `ImageEncoder.from_preset`. By default a published text encoder, or of pictures
+            `"small"`: `ImageEncoder.small()`, which knows nothing yet.
         max_tokens: Tokens of a text, at most.
-        layers: How many of the encoder's last layers learn.
+        layers: How many of the encoder's last layers learn. By default 2 of a text encoder, all of
+            an image encoder.
         epochs: Number of epochs.
         batch_size: Pairs a batch.
         learning_rate: Of Adam.
@@ -42,9 +54,10 @@ class PretrainingConfig:
 
     data: str
     out: str
-    encoder: str = MINILM
+    images: str | None = None
+    encoder: str | None = None
     max_tokens: int = 32
-    layers: int = 2
+    layers: int | None = None
     epochs: int = 3
     batch_size: int = 64
     learning_rate: float = 2e-5
@@ -62,7 +75,7 @@ class Pretraining:
     """What a pre-training came to.
 
     Attributes:
-        encoder: File of the best epoch's encoder, which `TextEncoder.from_preset` takes.
+        encoder: File of the best epoch's encoder, which `from_preset` of its class takes.
         history: Losses and accuracies of each epoch.
         before: Acc@1 and Acc@5 on the test pairs of the encoder that it started from.
         after: Those of the best epoch's.
@@ -86,7 +99,7 @@ class Pretraining:
 def pretrain(
     config: PretrainingConfig, *, restart: bool = False, progress: bool = True
 ) -> Pretraining:
-    """Train a text encoder on pairs and keep the one with the best validation Acc@1.
+    """Train an encoder on pairs and keep the one with the best validation Acc@1.
 
     After each epoch everything is saved, the memory bank included. Called again after a kill, it
     goes on after the last complete epoch.
@@ -104,7 +117,9 @@ def pretrain(
         raise ValueError(f"`epochs` must be positive. Received: `epochs={config.epochs}`")
     source, out = pathlib.Path(config.data), pathlib.Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
-    checkpoint = Checkpoint(out, key_of(config), config.patience, _MONITOR)
+    # Where the pictures lie may change; the pairs tell which they are.
+    key = key_of(config) | {"images": config.images is not None}
+    checkpoint = Checkpoint(out, key, config.patience, _MONITOR)
     if restart:
         checkpoint.discard()
     set_seed(config.seed)
@@ -115,6 +130,7 @@ def pretrain(
             source / "train",
             config.batch_size,
             views=config.views,
+            images=config.images,
             shuffle=True,
             seed=config.seed,
             epoch=epoch,
@@ -122,26 +138,40 @@ def pretrain(
         bar = [ProgressBar(int(rows.cardinality()))] if progress else []
         model.fit(
             rows,
-            validation_data=read_pairs(source / "valid", config.batch_size, views=config.views),
+            validation_data=read_pairs(
+                source / "valid", config.batch_size, views=config.views, images=config.images
+            ),
             initial_epoch=epoch,
             epochs=config.epochs,
-            callbacks=[_PairAccuracy(source / "valid"), checkpoint, *bar],
+            callbacks=[_PairAccuracy(source / "valid", config.images), checkpoint, *bar],
             verbose=0,
             shuffle=False,  # The reader shuffles.
         )
     best = keras.models.load_model(checkpoint.best_file).encoder
     best.save(out / "encoder.keras")
-    start = TextEncoder.from_preset(config.encoder, config.max_tokens)
-    before, after = (pair_accuracy(encoder, source / "test") for encoder in (start, best))
+    set_seed(config.seed)
+    before, after = (
+        pair_accuracy(encoder, source / "test", config.images)
+        for encoder in (_new_encoder(config), best)
+    )
     return Pretraining(str(out / "encoder.keras"), checkpoint.history, before, after)
 
 
-def pair_accuracy(encoder: TextEncoder, path: str | os.PathLike) -> dict[str, float]:
+def pair_accuracy(
+    encoder: TextEncoder | ImageEncoder,
+    path: str | os.PathLike,
+    images: str | os.PathLike | None = None,
+) -> dict[str, float]:
     """Acc@1 and Acc@5 of an encoder on the pairs of a split.
 
     Each query is compared with all items of the split's pairs.
+
+    Args:
+        encoder: Of texts, or of pictures.
+        path: Folder of a split.
+        images: Of pairs of pictures: the folder that their paths are within.
     """
-    queries, items, own = pair_texts(path)
+    queries, items, own = pair_texts(path, images)
     vectors = encoder.encode(queries), encoder.encode(items)
     return {f"acc_{n}": metrics.top_n_accuracy(*vectors, n=n, own=own) for n in (1, 5)}
 
@@ -149,19 +179,21 @@ def pair_accuracy(encoder: TextEncoder, path: str | os.PathLike) -> dict[str, fl
 class _PairAccuracy(keras.callbacks.Callback):
     """Adds Acc@1 and Acc@5 on validation pairs to the logs of each epoch."""
 
-    def __init__(self, path: pathlib.Path):
+    def __init__(self, path: pathlib.Path, images: str | None):
         super().__init__()
         self.path = path
+        self.images = images
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if logs is not None:
-            found = pair_accuracy(self.model.encoder, self.path)
+            found = pair_accuracy(self.model.encoder, self.path, self.images)
             logs |= {f"val_accuracy_at_{n}": found[f"acc_{n}"] for n in (1, 5)}
 
 
 def _new_model(config: PretrainingConfig) -> ContrastiveModel:
-    encoder = TextEncoder.from_preset(config.encoder, config.max_tokens)
-    encoder.train_last(config.layers)
+    encoder = _new_encoder(config)
+    if config.images is None or config.layers is not None:
+        encoder.train_last(_TEXT_LAYERS if config.layers is None else config.layers)
     model = ContrastiveModel(
         encoder,
         bank_size=config.bank_size,
@@ -171,3 +203,12 @@ def _new_model(config: PretrainingConfig) -> ContrastiveModel:
     )
     model.compile(keras.optimizers.Adam(config.learning_rate))
     return model
+
+
+def _new_encoder(config: PretrainingConfig) -> TextEncoder | ImageEncoder:
+    """What the training starts from."""
+    if config.images is None:
+        return TextEncoder.from_preset(config.encoder or MINILM, config.max_tokens)
+    if config.encoder in (None, SMALL):
+        return ImageEncoder.small()
+    return ImageEncoder.from_preset(str(config.encoder))

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 import ctr_keras as ck
 from ctr_keras import training
+from ctr_keras.datasets import simulator
 from tests.pretraining import tiny_pairs
 
 
@@ -55,6 +56,36 @@ def test_texts_are_encoded_by_a_trained_encoder(folder, tmp_path):
     table = ck.pretraining.encode_texts(tmp_path / "data", encoder=trained.encoder, progress=False)
     expected = keras.models.load_model(trained.encoder).encode(["tea"])
     np.testing.assert_allclose(table.take(table.rows_of(tf.constant(["tea"]))), expected, atol=1e-6)
+
+
+def test_an_image_encoder(tmp_path):
+    world = simulator.WorldConfig(users=10, items=60, categories=4, seed=1)
+    made = simulator.PicturesConfig(pairs=240, size=16)
+    simulator.pictures.prepare(tmp_path / "data", world, made, report=lambda line: None)
+    images = str(tmp_path / "data/pictures")
+    found = training.pretrain(
+        training.PretrainingConfig(
+            str(tmp_path / "data"), str(tmp_path / "out"), images=images, epochs=1, bank_size=50
+        ),
+        progress=False,
+    )
+    encoder = ck.pretraining.ImageEncoder.from_preset(found.encoder)
+    assert encoder.width == 128
+    queries, items, own = ck.pretraining.pair_texts(tmp_path / "data/test", images)
+    scores = encoder.encode(queries) @ encoder.encode(items).T
+    best = (scores.argmax(axis=1) == own).mean()
+    assert found.after["acc_1"] == pytest.approx(best, abs=1 / len(queries))
+    # "Before" is what the training began with.
+    ck.set_seed(0)
+    start = ck.pretraining.ImageEncoder.small()
+    assert found.before == training.pair_accuracy(start, tmp_path / "data/test", images)
+    # The pictures may move.
+    (tmp_path / "data/pictures").rename(tmp_path / "moved")
+    moved = training.PretrainingConfig(
+        str(tmp_path / "data"), str(tmp_path / "out"), images=str(tmp_path / "moved"), epochs=1,
+        bank_size=50,
+    )  # fmt: skip
+    assert training.pretrain(moved, progress=False).history == found.history
 
 
 def test_bad_settings(folder, tmp_path):
