@@ -17,19 +17,16 @@ import tempfile
 import threading
 import time
 
-import tensorflow as tf
 from serving_load import open_loop
 from serving_load.process import ServerProcess
 from serving_load.requests import make_requests
 from serving_load.senders import GrpcSender, RestSender
-from tensorflow_serving.apis import prediction_log_pb2
 
 from ctr_keras.serving import Client
 from ctr_keras.serving.server import LoadedModel
-from ctr_keras.serving.server.warmup import WARMUP_FILE
 from ctr_keras.serving.status import State
-from ctr_keras.serving.tensors import to_proto
 from ctr_keras.serving.versions import version_folder
+from ctr_keras.serving.warmup_requests import WARMUP_FILE, write_requests
 
 
 def main() -> None:
@@ -58,19 +55,8 @@ def _requests(arguments, version: pathlib.Path):
         arguments.data, model.signatures[name], 100, arguments.candidates, arguments.seed
     )
     if not (version / WARMUP_FILE).exists():  # An export brings them along.
-        _record_warmup(version, name, inputs)
+        write_requests(version, "model", [(name, one) for one in inputs])
     return model, name, inputs
-
-
-def _record_warmup(version: pathlib.Path, signature: str, inputs: list) -> None:
-    with tf.io.TFRecordWriter(str(version / WARMUP_FILE)) as writer:
-        for one in inputs:
-            log = prediction_log_pb2.PredictionLog()
-            request = log.predict_log.request
-            request.model_spec.signature_name = signature
-            for name, array in one.items():
-                request.inputs[name].CopyFrom(to_proto(array))
-            writer.write(log.SerializeToString())
 
 
 def _protocols(arguments, server, base, requests) -> dict:

@@ -1,5 +1,6 @@
 """Whether an exported version is right for TensorFlow's own server."""
 
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from google.protobuf import text_format
+from google.protobuf.text_format import ParseError
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 from tensorflow.python.framework import op_def_registry
 
@@ -16,10 +18,14 @@ from ctr_keras.extras import require
 from ctr_keras.schema import Schema
 from ctr_keras.serving.batching_parameters import BatchingParameters
 from ctr_keras.serving.c_loader import load_by_c_api
+from ctr_keras.serving.errors import ServingError
+from ctr_keras.serving.loaded_model import LoadedModel
 from ctr_keras.serving.server_files import BATCHING_FILE, MODELS_FILE
+from ctr_keras.serving.signature import callable_protos
 from ctr_keras.serving.signatures import expected_signatures
+from ctr_keras.serving.tensors import to_array
 from ctr_keras.serving.versions import saved_schema, version_folder
-from ctr_keras.serving.warmup_requests import MAX_RECORDS, WARMUP_FILE, require_serving_api
+from ctr_keras.serving.warmup_requests import read_requests, require_serving_api
 
 # Of tensorflow_text, which TF Serving is built with.
 _TEXT_OPERATIONS = ("FastBertNormalize", "FastWordpieceTokenizeWithOffsets")
@@ -83,7 +89,7 @@ def check(path: str | os.PathLike) -> Check:
     for name, run in checks.items():
         try:
             passed[name] = run(folder, schema)
-        except (ValueError, OSError, text_format.ParseError, tf.errors.OpError) as error:
+        except (ValueError, OSError, ServingError, ParseError, tf.errors.OpError) as error:
             problems[name] = str(error)
     return Check(folder, passed, problems)
 
@@ -108,10 +114,9 @@ def _operations(folder: pathlib.Path, schema: Schema) -> str:
 
 
 def _signatures(folder: pathlib.Path, schema: Schema) -> str:
-    found = _meta_graph(folder).signature_def
+    found = callable_protos(_meta_graph(folder).signature_def)
     expected = expected_signatures(schema)
-    # TensorFlow adds one that initializes.
-    names = sorted(name for name in found if not name.startswith("__"))
+    names = list(found)
     if names != sorted(expected):
         raise ValueError(f"Expected the signatures {sorted(expected)}. Received: {names}")
     for name, specs in expected.items():
@@ -135,18 +140,14 @@ def _check_tensors(where: str, found: Any, specs: dict[str, tf.TensorSpec]) -> N
 
 
 def _warmup(folder: pathlib.Path, schema: Schema) -> str:
-    file = folder / WARMUP_FILE
-    if not file.exists():
+    requests = list(_requests(folder))
+    if not requests:
         return "no requests were recorded"
-    requests = list(_requests(file))
-    if len(requests) > MAX_RECORDS:
-        raise ValueError(f"TF Serving reads {MAX_RECORDS} records. Received: {len(requests)}")
-    graph = tf.Graph()
-    with graph.as_default(), tf.compat.v1.Session(graph=graph) as session:
-        loaded = tf.compat.v1.saved_model.load(session, [tf.saved_model.SERVING], str(folder))
-        model = _Model(session, loaded.signature_def)
+    with contextlib.closing(LoadedModel(folder)) as model:
         for number, (signature, inputs) in enumerate(requests):
-            answer = model.run(signature, inputs)
+            if signature not in model.signatures:
+                raise ValueError(f"A request is to the signature {signature!r}, which is not there")
+            answer = model.run(signature, inputs)["probability"]
             if not np.all((answer >= 0) & (answer <= 1)):
                 raise ValueError(
                     f"Request {number} to {signature!r} must be answered by probabilities. "
@@ -157,31 +158,17 @@ def _warmup(folder: pathlib.Path, schema: Schema) -> str:
     return f"{len(requests)} requests answered{compared}"
 
 
-@dataclasses.dataclass(frozen=True)
-class _Model:
-    """The signatures of a model in a session."""
-
-    session: Any
-    signatures: Any
-
-    def run(self, signature: str, inputs: dict[str, np.ndarray]) -> np.ndarray:
-        if signature not in self.signatures:
-            raise ValueError(f"A request is to the signature {signature!r}, which is not there")
-        found = self.signatures[signature]
-        feed = {found.inputs[name].name: value for name, value in inputs.items()}
-        return self.session.run(found.outputs["probability"].name, feed)
-
-
-def _compare_rank(model: _Model, rows: list[dict[str, np.ndarray]]) -> str:
+def _compare_rank(model: LoadedModel, rows: list[dict[str, np.ndarray]]) -> str:
     """`rank` of the first row's user with the items of all rows, against the same rows tiled."""
     if "rank" not in model.signatures or not rows:
         return ""
     stacked = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
     specs = model.signatures["rank"].inputs
-    of_user = [name for name in stacked if specs[name].tensor_shape.dim[0].size == 1]
+    of_user = [name for name in stacked if (specs[name].shape or (None,))[0] == 1]
     ranked = model.run("rank", stacked | {name: rows[0][name] for name in of_user})
     tiled = {name: np.repeat(rows[0][name], len(rows), axis=0) for name in of_user}
-    difference = float(np.abs(ranked - model.run("serving_default", stacked | tiled)).max())
+    by_rows = model.run("serving_default", stacked | tiled)
+    difference = float(np.abs(ranked["probability"] - by_rows["probability"]).max())
     if not difference <= _TOLERANCE:
         raise ValueError(
             f"`rank` must give what `serving_default` gives to {_TOLERANCE}. "
@@ -190,11 +177,9 @@ def _compare_rank(model: _Model, rows: list[dict[str, np.ndarray]]) -> str:
     return f", rank of {len(rows)} items as by rows to {difference:.0e}"
 
 
-def _requests(file: pathlib.Path) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
-    messages = require_serving_api()
-    for record in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
-        request = messages.PredictionLog.FromString(record).predict_log.request
-        inputs = {name: tf.make_ndarray(value) for name, value in request.inputs.items()}
+def _requests(folder: pathlib.Path) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+    for request in read_requests(folder):
+        inputs = {name: to_array(proto) for name, proto in request.inputs.items()}
         yield request.model_spec.signature_name, inputs
 
 

@@ -113,6 +113,13 @@ class Signature:
         return InvalidArgumentError(f"Signature {self.name!r}: {what}. Received: {received}")
 
 
+def callable_protos(
+    protos: Mapping[str, meta_graph_pb2.SignatureDef],
+) -> dict[str, meta_graph_pb2.SignatureDef]:
+    """The signatures to call, by name: `__saved_model_init_op` is none."""
+    return {name: proto for name, proto in sorted(protos.items()) if not name.startswith("__")}
+
+
 def _specs(protos: Mapping[str, meta_graph_pb2.TensorInfo]) -> dict[str, TensorSpec]:
     return {name: _spec(name, proto) for name, proto in sorted(protos.items())}
 

@@ -1,6 +1,7 @@
 """NumPy arrays as TF Serving's tensors, and back."""
 
 import math
+from collections.abc import Mapping, MutableMapping
 
 import numpy as np
 import tensorflow as tf
@@ -17,6 +18,14 @@ def to_proto(array: np.ndarray) -> tensor_pb2.TensorProto:
         proto.tensor_shape.dim.add(size=size)
     proto.tensor_content = array.tobytes()
     return proto
+
+
+def put_arrays(
+    protos: MutableMapping[str, tensor_pb2.TensorProto], arrays: Mapping[str, np.ndarray]
+) -> None:
+    """Add arrays to a message's tensors by name: a request's inputs, or a response's outputs."""
+    for name, array in arrays.items():
+        protos[name].CopyFrom(to_proto(array))
 
 
 def to_array(proto: tensor_pb2.TensorProto, max_bytes: float = math.inf) -> np.ndarray:

@@ -10,7 +10,7 @@ import urllib3
 from tensorflow_serving.apis import predict_pb2
 from tensorflow_serving.apis.prediction_service_pb2 import DESCRIPTOR
 
-from ctr_keras.serving.tensors import to_proto
+from ctr_keras.serving.tensors import put_arrays
 
 Done = Callable[[str], None]
 _PREDICT = f"/{DESCRIPTOR.package}.PredictionService/Predict"
@@ -29,8 +29,7 @@ class GrpcSender:
     def prepare(self, model: str, signature: str, inputs: dict[str, np.ndarray]) -> bytes:
         request = predict_pb2.PredictRequest()
         request.model_spec.name, request.model_spec.signature_name = model, signature
-        for name, array in inputs.items():
-            request.inputs[name].CopyFrom(to_proto(array))
+        put_arrays(request.inputs, inputs)
         return request.SerializeToString()
 
     def send(self, request: bytes, done: Done) -> None:

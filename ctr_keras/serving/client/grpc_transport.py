@@ -16,7 +16,7 @@ from ctr_keras.serving.protocol import (
     status_pb2,
 )
 from ctr_keras.serving.signature import Signature
-from ctr_keras.serving.tensors import to_array, to_proto
+from ctr_keras.serving.tensors import put_arrays, to_array
 
 _CHANNEL_OPTIONS = [
     ("grpc.max_receive_message_length", -1),
@@ -52,8 +52,7 @@ class GrpcTransport:
     ) -> dict[str, np.ndarray]:
         request = predict_pb2.PredictRequest(model_spec=spec)
         request.model_spec.signature_name = signature.name
-        for name, array in inputs.items():
-            request.inputs[name].CopyFrom(to_proto(array))
+        put_arrays(request.inputs, inputs)
         response = self._call(self._predictions.Predict, request, seconds)
         return {name: to_array(proto) for name, proto in response.outputs.items()}
 

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 
-from ctr_keras.serving.signature import Signature
+from ctr_keras.serving.signature import Signature, callable_protos
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +25,6 @@ class ModelMetadata:
         """From a `SignatureDefMap`."""
         signatures = {
             key: Signature.from_proto(key, proto)
-            for key, proto in sorted(signature_def_map.signature_def.items())
-            if not key.startswith("__")  # `__saved_model_init_op` is no signature to call.
+            for key, proto in callable_protos(signature_def_map.signature_def).items()
         }
         return cls(name, version, signatures)

@@ -19,7 +19,7 @@ from ctr_keras.serving.server.manager import ModelManager
 from ctr_keras.serving.server.metrics import Metrics
 from ctr_keras.serving.server.model_config import models_of_proto
 from ctr_keras.serving.server.model_name import DEFAULT_SIGNATURE, ModelName
-from ctr_keras.serving.tensors import to_array, to_proto
+from ctr_keras.serving.tensors import put_arrays, to_array
 
 _LOG = logging.getLogger(__name__)
 
@@ -49,8 +49,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             response.model_spec.name = request.model_spec.name
             response.model_spec.version.value = version
             response.model_spec.signature_name = signature
-            for name, array in outputs.items():
-                response.outputs[name].CopyFrom(to_proto(array))
+            put_arrays(response.outputs, outputs)
             return response
 
     def GetModelMetadata(self, request, context):

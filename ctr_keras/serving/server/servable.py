@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from ctr_keras.serving.deadline import Deadline
+from ctr_keras.serving.loaded_model import LoadedModel
 from ctr_keras.serving.server.batching import Batcher, BatchingConfig
 from ctr_keras.serving.server.gate import Gate
-from ctr_keras.serving.server.loaded_model import LoadedModel
 from ctr_keras.serving.server.warmup import warm_up
 
 

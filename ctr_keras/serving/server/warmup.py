@@ -2,12 +2,10 @@
 
 import time
 
-import tensorflow as tf
-
-from ctr_keras.serving.protocol import prediction_log_pb2
-from ctr_keras.serving.server.loaded_model import LoadedModel
+from ctr_keras.serving.loaded_model import LoadedModel
+from ctr_keras.serving.server.model_name import DEFAULT_SIGNATURE
 from ctr_keras.serving.tensors import to_array
-from ctr_keras.serving.warmup_requests import MAX_RECORDS, WARMUP_FILE
+from ctr_keras.serving.warmup_requests import read_requests
 
 # Beside a version that answers, warming up takes a tenth of a core: it rests nine times as long as
 # it ran.
@@ -29,31 +27,14 @@ def warm_up(model: LoadedModel, gently: bool = False) -> int:
         ValueError: a record is no prediction, or there are more than TF Serving takes.
         ServingError: the model failed on one.
     """
-    path = model.folder / WARMUP_FILE
-    if not path.is_file():
-        return 0
     count = 0
-    for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+    for request in read_requests(model.folder):
         count += 1
-        if count > MAX_RECORDS:
-            raise ValueError(
-                f"At most {MAX_RECORDS} warm-up records are read. Received: `file={str(path)!r}`"
-            )
         started = time.perf_counter()
-        _replay(model, prediction_log_pb2.PredictionLog.FromString(record), count)
+        inputs = {name: to_array(proto) for name, proto in request.inputs.items()}
+        signature = request.model_spec.signature_name or DEFAULT_SIGNATURE
+        model.run(signature, inputs, request.output_filter)
         if gently:
             took = time.perf_counter() - started
             time.sleep(min(_LONGEST_REST, _REST * took))
     return count
-
-
-def _replay(model: LoadedModel, log, number: int) -> None:
-    if log.WhichOneof("log_type") != "predict_log":
-        raise ValueError(
-            f"Warm-up record {number} must be a `predict_log`. "
-            f"Received: `log_type={log.WhichOneof('log_type')!r}`"
-        )
-    request = log.predict_log.request
-    inputs = {name: to_array(proto) for name, proto in request.inputs.items()}
-    signature = request.model_spec.signature_name or "serving_default"
-    model.run(signature, inputs, request.output_filter)

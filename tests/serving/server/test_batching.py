@@ -10,10 +10,10 @@ from ctr_keras.serving.errors import (
     InvalidArgumentError,
     ResourceExhaustedError,
 )
+from ctr_keras.serving.loaded_model import LoadedModel
 from ctr_keras.serving.server import BatchingConfig, read_batching_file
 from ctr_keras.serving.server.batching import Batcher
 from ctr_keras.serving.server.gate import Gate
-from ctr_keras.serving.server.loaded_model import LoadedModel
 from ctr_keras.serving.server.servable import Servable
 from tests.serving.server import saved
 

@@ -15,7 +15,7 @@ from ctr_keras.serving.errors import (
     UnavailableError,
     error_of_code,
 )
-from ctr_keras.serving.signature import Signature
+from ctr_keras.serving.signature import Signature, callable_protos
 
 _TAGS = [tf.saved_model.SERVING]
 
@@ -49,11 +49,7 @@ class LoadedModel:
             raise
         session.graph.finalize()  # No thread may add to it while others run it.
         self._session: tf.compat.v1.Session | None = session
-        self.signature_protos = {
-            name: proto
-            for name, proto in sorted(meta_graph.signature_def.items())
-            if name != "__saved_model_init_op"
-        }
+        self.signature_protos = callable_protos(meta_graph.signature_def)
         self.signatures = {
             name: Signature.from_proto(name, proto) for name, proto in self.signature_protos.items()
         }
