@@ -85,9 +85,27 @@ class LoadedModel:
             ServingError: it failed on them.
         """
         found = self.signature(signature)
+        chosen = found.chosen_outputs(outputs)
         found.check(inputs)
-        fetches = {name: found.outputs[name].tensor for name in found.chosen_outputs(outputs)}
-        feeds = {found.inputs[name].tensor: array for name, array in inputs.items()}
+        return self.run_checked(found, inputs, chosen, deadline)
+
+    def run_checked(
+        self,
+        signature: Signature,
+        inputs: Mapping[str, np.ndarray],
+        outputs: Iterable[str],
+        deadline: Deadline = Deadline(),  # noqa: B008 (it is frozen)
+    ) -> dict[str, np.ndarray]:
+        """The same of inputs that the signature is known to take.
+
+        Args:
+            signature: One of this model's.
+            inputs: What `signature.check` let pass.
+            outputs: Names of outputs, at least one.
+            deadline: When to give up.
+        """
+        fetches = {name: signature.outputs[name].tensor for name in outputs}
+        feeds = {signature.inputs[name].tensor: array for name, array in inputs.items()}
         session = self._session
         if session is None:
             raise UnavailableError("The model was unloaded")

@@ -1,9 +1,6 @@
 """TF Serving's gRPC services."""
 
-import contextlib
-import logging
-import time
-from collections.abc import Iterator
+from collections.abc import Callable
 
 from ctr_keras.serving.deadline import Deadline
 from ctr_keras.serving.errors import InvalidArgumentError, ServingError
@@ -14,14 +11,13 @@ from ctr_keras.serving.protocol import (
     predict_pb2,
     prediction_service_pb2_grpc,
 )
+from ctr_keras.serving.server.answering import Answering
 from ctr_keras.serving.server.describe import model_metadata, model_status
 from ctr_keras.serving.server.manager import ModelManager
 from ctr_keras.serving.server.metrics import Metrics
 from ctr_keras.serving.server.model_config import models_of_proto
 from ctr_keras.serving.server.model_name import DEFAULT_SIGNATURE, ModelName
 from ctr_keras.serving.tensors import put_arrays, to_array
-
-_LOG = logging.getLogger(__name__)
 
 
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
@@ -35,28 +31,36 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
 
     def __init__(self, manager: ModelManager, metrics: Metrics, max_bytes: int):
         self._manager = manager
-        self._metrics = metrics
+        self._answering = Answering(manager, metrics, "grpc")
         self._max_bytes = max_bytes
 
     def Predict(self, request, context):
         deadline = Deadline.after(context.time_remaining())
-        with _answering(context, self._manager, self._metrics, request.model_spec.name, "Predict"):
-            signature = request.model_spec.signature_name or DEFAULT_SIGNATURE
-            inputs = {name: self._array(name, proto) for name, proto in request.inputs.items()}
-            with self._manager.lease(_model_name(request.model_spec)) as (version, servable):
-                outputs = servable.run(signature, inputs, request.output_filter, deadline)
-            response = predict_pb2.PredictResponse()
-            response.model_spec.name = request.model_spec.name
-            response.model_spec.version.value = version
-            response.model_spec.signature_name = signature
-            put_arrays(response.outputs, outputs)
-            return response
+        model = request.model_spec.name
+        return _call(
+            context, self._answering, model, "Predict", lambda: self._predict(request, deadline)
+        )
 
     def GetModelMetadata(self, request, context):
-        with _answering(context, self._manager, self._metrics, request.model_spec.name, "Metadata"):
-            return model_metadata(
-                self._manager, _model_name(request.model_spec), request.metadata_field
-            )
+        model = request.model_spec.name
+        return _call(context, self._answering, model, "Metadata", lambda: self._metadata(request))
+
+    def _predict(self, request, deadline: Deadline):
+        signature = request.model_spec.signature_name or DEFAULT_SIGNATURE
+        inputs = {name: self._array(name, proto) for name, proto in request.inputs.items()}
+        with self._manager.lease(_model_name(request.model_spec)) as (version, servable):
+            outputs = servable.run(signature, inputs, request.output_filter, deadline)
+        response = predict_pb2.PredictResponse()
+        response.model_spec.name = request.model_spec.name
+        response.model_spec.version.value = version
+        response.model_spec.signature_name = signature
+        put_arrays(response.outputs, outputs)
+        return response
+
+    def _metadata(self, request):
+        return model_metadata(
+            self._manager, _model_name(request.model_spec), request.metadata_field
+        )
 
     def _array(self, name, proto):
         try:
@@ -70,20 +74,25 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
 
     def __init__(self, manager: ModelManager, metrics: Metrics):
         self._manager = manager
-        self._metrics = metrics
+        self._answering = Answering(manager, metrics, "grpc")
 
     def GetModelStatus(self, request, context):
-        with _answering(context, self._manager, self._metrics, request.model_spec.name, "Status"):
-            return model_status(self._manager, _model_name(request.model_spec))
+        model = request.model_spec.name
+        return _call(context, self._answering, model, "Status", lambda: self._status(request))
 
     def HandleReloadConfigRequest(self, request, context):
-        with _answering(context, self._manager, self._metrics, "", "Reload"):
-            try:
-                models = models_of_proto(request.config)
-            except ValueError as error:
-                raise InvalidArgumentError(str(error)) from None
-            self._manager.reload(models)
-            return model_management_pb2.ReloadConfigResponse()
+        return _call(context, self._answering, "", "Reload", lambda: self._reload(request))
+
+    def _status(self, request):
+        return model_status(self._manager, _model_name(request.model_spec))
+
+    def _reload(self, request):
+        try:
+            models = models_of_proto(request.config)
+        except ValueError as error:
+            raise InvalidArgumentError(str(error)) from None
+        self._manager.reload(models)
+        return model_management_pb2.ReloadConfigResponse()
 
 
 def _model_name(spec) -> ModelName:
@@ -95,19 +104,9 @@ def _model_name(spec) -> ModelName:
     )
 
 
-@contextlib.contextmanager
-def _answering(context, manager, metrics, model: str, method: str) -> Iterator[None]:
-    """Turn an error into the status of the call, and count it."""
-    started = time.perf_counter()
-    code, message = "OK", ""
+def _call(context, answering: Answering, model: str, method: str, answer: Callable):
+    """The response to a call, or its status."""
     try:
-        yield
+        return answering.run(model, method, answer)
     except ServingError as error:
-        code, message = error.code, str(error)
-    except Exception:  # A bug must not take more than this request with it.
-        _LOG.exception("A gRPC request failed")
-        code, message = "INTERNAL", "Internal error; the server's log has it"
-    known = model if model in manager.names else ""
-    metrics.observe(known, "grpc", method, code, time.perf_counter() - started)
-    if code != "OK":
-        context.abort(grpc.StatusCode[code], message)
+        context.abort(grpc.StatusCode[error.code], str(error))

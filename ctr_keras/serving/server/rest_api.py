@@ -2,9 +2,7 @@
 
 import dataclasses
 import json
-import logging
 import re
-import time
 import urllib.parse
 from typing import Any
 
@@ -13,6 +11,7 @@ from google.protobuf import json_format
 from ctr_keras.serving.deadline import Deadline
 from ctr_keras.serving.errors import InvalidArgumentError, ServingError, UnimplementedError
 from ctr_keras.serving.protocol import metadata_pb2
+from ctr_keras.serving.server.answering import Answering
 from ctr_keras.serving.server.describe import model_metadata, model_status
 from ctr_keras.serving.server.gate import Gate
 from ctr_keras.serving.server.json_tensors import (
@@ -30,7 +29,6 @@ _VERSION = r"(?:/versions/(?P<version>\d{1,18})|/labels/(?P<label>[^/:]+))?"
 _MODEL = r"/v1/models/(?P<name>[^/:]+)" + _VERSION
 _POST = re.compile(_MODEL + r":(?P<method>classify|regress|predict)", re.IGNORECASE | re.ASCII)
 _GET = re.compile(_MODEL + r"(?P<method>/metadata)?", re.IGNORECASE | re.ASCII)
-_LOG = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +55,7 @@ class RestApi:
         self._gate = gate
         self._metrics = metrics
         self._timeout_seconds = timeout_seconds
+        self._answering = Answering(manager, metrics, "rest")
 
     def respond(self, verb: str, path: str, body: bytes) -> Response:
         """The response to a request; `verb` is `GET` or `POST`."""
@@ -69,20 +68,14 @@ class RestApi:
             return error_response(400, f"Malformed request: {verb} {path}")
         model = _model_name(match)
         method = (match["method"] or "status").lower().removeprefix("/")
-        started = time.perf_counter()
-        code = "OK"
         try:
-            response = Response(200, _json(self._answer(method, model, body)))
+            return self._answering.run(
+                model.name,
+                method.capitalize(),
+                lambda: Response(200, _json(self._answer(method, model, body))),
+            )
         except ServingError as error:
-            code, response = error.code, error_response(error.http_status, str(error))
-        except Exception:  # A bug must not take more than this request with it.
-            _LOG.exception("A REST request failed")
-            code = "INTERNAL"
-            response = error_response(500, "Internal error; the server's log has it")
-        known = model.name if model.name in self._manager.names else ""
-        seconds = time.perf_counter() - started
-        self._metrics.observe(known, "rest", method.capitalize(), code, seconds)
-        return response
+            return error_response(error.http_status, str(error))
 
     def _answer(self, method: str, model: ModelName, body: bytes) -> Any:
         if method == "status":

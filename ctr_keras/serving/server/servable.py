@@ -10,6 +10,7 @@ from ctr_keras.serving.loaded_model import LoadedModel
 from ctr_keras.serving.server.batching import Batcher, BatchingConfig
 from ctr_keras.serving.server.gate import Gate
 from ctr_keras.serving.server.warmup import warm_up
+from ctr_keras.serving.signature import Signature
 
 
 class Servable:
@@ -27,7 +28,7 @@ class Servable:
         self._batchers: dict[str, Batcher] = {}
         for name, signature in model.signatures.items():
             if batching is not None and signature.rows_are_independent:
-                self._batchers[name] = Batcher(_runner(model, name), batching)
+                self._batchers[name] = Batcher(_runner(model, signature), batching)
 
     @classmethod
     def load(
@@ -67,7 +68,7 @@ class Servable:
         batcher = self._batchers.get(signature)
         if batcher is None:
             with self._gate.turn(deadline):
-                return self.model.run(signature, inputs, chosen, deadline)
+                return self.model.run_checked(found, inputs, chosen, deadline)
         results = batcher.run(inputs, deadline)
         return {name: results[name] for name in chosen}
 
@@ -78,5 +79,6 @@ class Servable:
         self.model.close()
 
 
-def _runner(model: LoadedModel, signature: str):
-    return lambda inputs: model.run(signature, inputs)
+def _runner(model: LoadedModel, signature: Signature):
+    # Each request was checked before it was queued.
+    return lambda inputs: model.run_checked(signature, inputs, signature.outputs)
