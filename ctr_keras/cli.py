@@ -6,7 +6,6 @@ command itself was wrong.
 
 import json
 import logging
-import math
 import pathlib
 import sys
 from typing import Annotated, Any, NoReturn
@@ -967,16 +966,9 @@ def _report(line: str) -> None:
 
 
 def _print(result: Any, as_json: bool) -> None:
+    from ctr_keras.json_values import finite
+
     if as_json:
-        typer.echo(json.dumps(_finite(result.to_dict()), ensure_ascii=False, default=str))
+        typer.echo(json.dumps(finite(result.to_dict()), ensure_ascii=False, default=str))
     else:
         typer.echo(result.to_text())
-
-
-def _finite(value: Any) -> Any:
-    """`value` with NaN and infinity as null, which JSON has no word for."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

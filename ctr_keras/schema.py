@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ctr_keras import files
+from ctr_keras.argument_checks import check_positive_integer
 
 SCHEMA_VERSION = 1
 PADDING_ID = 0
@@ -65,10 +66,7 @@ class Vocabulary:
     @classmethod
     def hashing(cls, buckets: int) -> "Vocabulary":
         """Raw values are hashed into `buckets` buckets."""
-        if not isinstance(buckets, int) or buckets < 1:
-            raise ValueError(
-                f"`buckets` must be a positive integer. Received: `buckets={buckets!r}`"
-            )
+        check_positive_integer("buckets", buckets)
         return cls(size=buckets + RESERVED_IDS, hashed=True)
 
     @classmethod

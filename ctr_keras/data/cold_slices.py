@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from ctr_keras.argument_checks import check_positive_integer
 from ctr_keras.columns import stored_padding
-from ctr_keras.data.describe import raw_columns, user_feature
+from ctr_keras.data.describe import user_feature
 from ctr_keras.data.manifest import Manifest
+from ctr_keras.data.raw_columns import raw_columns
 from ctr_keras.schema import Schema
 
 
@@ -83,8 +85,7 @@ def cold_slices(
     >>> slices = ck.data.cold_slices("tf_data/movielens/train", "tf_data/movielens/test")
     >>> {name: int(rows.sum()) for name, rows in slices.items()}
     """
-    if not isinstance(few, int) or isinstance(few, bool) or few < 1:
-        raise ValueError(f"`few` must be a positive integer. Received: `few={few!r}`")
+    check_positive_integer("few", few)
     folder, manifest = _opened(path)
     wanted = {
         "user": user or user_feature(manifest.schema),

@@ -4,22 +4,19 @@ import collections
 import dataclasses
 import os
 import pathlib
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
-from ctr_keras.columns import Column, Columns, Ragged, flat, num_rows, stored_padding
-from ctr_keras.data import layouts
+from ctr_keras.columns import Column, Ragged, flat, num_rows, stored_padding
 from ctr_keras.data import scenarios as scenario_reports
 from ctr_keras.data.manifest import MANIFEST_FILE, Manifest
+from ctr_keras.data.raw_columns import raw_columns
 from ctr_keras.data.scenarios import ScenarioCounter, ScenarioReport, scenario_feature
 from ctr_keras.data.split import SPLITS
 from ctr_keras.schema import Feature, Schema
 
 FEW_ROWS = (2, 5, 10, 20, 50, 100)
-_CHUNK_ROWS = 4096
 
 
 @dataclasses.dataclass(frozen=True)
@@ -355,29 +352,6 @@ def _scan(
         last_time=max(times) if times else None,
         negative_ratio=manifest.negative_ratio,
     )
-
-
-def raw_columns(
-    folder: pathlib.Path, manifest: Manifest, names: list[str] | None = None
-) -> Iterator[Columns]:
-    """Columns of a TFRecord folder as they were written, block by block; strings as bytes."""
-    schema = manifest.schema
-    names = schema.names if names is None else names
-    is_block = manifest.layout == "block"
-    dataset = tf.data.TFRecordDataset([str(folder / shard.file) for shard in manifest.shards])
-    if is_block:
-        dataset = dataset.map(lambda record: layouts.decode_block(schema, names, record))
-    else:
-        dataset = dataset.batch(_CHUNK_ROWS)
-        dataset = dataset.map(lambda records: layouts.decode_rows(schema, names, records))
-    for batch in dataset.prefetch(1):
-        yield {name: _as_column(value) for name, value in batch.items()}
-
-
-def _as_column(value: Any) -> Column:
-    if isinstance(value, tf.RaggedTensor):
-        return Ragged(value.flat_values.numpy(), value.row_lengths().numpy().astype(np.int32))
-    return value.numpy()
 
 
 def _saved_schema(folder: pathlib.Path) -> Schema | None:

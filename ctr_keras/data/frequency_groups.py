@@ -5,9 +5,10 @@ import pathlib
 
 import numpy as np
 
+from ctr_keras.argument_checks import check_positive_integer
 from ctr_keras.data.cold_slices import exposure_counts
-from ctr_keras.data.describe import raw_columns
 from ctr_keras.data.manifest import Manifest
+from ctr_keras.data.raw_columns import raw_columns
 
 
 def frequency_groups(
@@ -38,8 +39,7 @@ def frequency_groups(
     >>> group = ck.data.frequency_groups("tf_data/movielens/train", "tf_data/movielens/test")
     >>> np.bincount(group, minlength=8)     # test rows of the rarest eighth of the items, ...
     """
-    if not isinstance(groups, int) or isinstance(groups, bool) or groups < 1:
-        raise ValueError(f"`groups` must be a positive integer. Received: `groups={groups!r}`")
+    check_positive_integer("groups", groups)
     manifest = Manifest.load(path)
     manifest.verify(path)
     item = item or manifest.schema.key("item")

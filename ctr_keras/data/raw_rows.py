@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
-from ctr_keras.data import layouts
 from ctr_keras.data.lookups import Lookups
 from ctr_keras.data.manifest import Manifest
+from ctr_keras.data.raw_columns import raw_tensors
 from ctr_keras.data.read import check_compatible
 from ctr_keras.encoding import FeatureEncoder
 from ctr_keras.examples import raw_dtype
@@ -54,11 +54,7 @@ def raw_rows(path: str | os.PathLike, schema: Schema, count: int) -> dict:
 def _chunks(
     folder: pathlib.Path, manifest: Manifest, names: list[str], count: int
 ) -> Iterator[dict]:
+    """Of one shard after the other, so that only those that are needed are verified."""
     for shard in manifest.shards:
         manifest.verify(folder, (shard,))
-        records = tf.data.TFRecordDataset(str(folder / shard.file))
-        if manifest.layout == "block":
-            yield from (layouts.decode_block(manifest.schema, names, r) for r in records)
-        else:
-            batches = records.batch(count)
-            yield from (layouts.decode_rows(manifest.schema, names, r) for r in batches)
+        yield from raw_tensors(folder, manifest, (shard,), names, count)

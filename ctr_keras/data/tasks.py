@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
+from ctr_keras.argument_checks import check_positive_integer
 from ctr_keras.data.read import read
 from ctr_keras.schema import RESERVED_IDS, Schema
 
@@ -74,8 +75,7 @@ def read_tasks(
     """
     sizes = {"support": support, "query": query, "tasks": tasks, "min_rows": min_rows}
     for name, value in sizes.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"`{name}` must be a positive integer. Received: `{name}={value!r}`")
+        check_positive_integer(name, value)
     check_key(schema, key)
     rows = read(path, schema, _CHUNK_ROWS, verify=verify, negative_ratio=negative_ratio, seed=seed)
     held = HeldRows.of(rows)

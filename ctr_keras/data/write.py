@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from ctr_keras import files
+from ctr_keras.argument_checks import check_positive_integer
 from ctr_keras.columns import Columns, Ragged, canonical, is_table, num_rows, rechunk
 from ctr_keras.data import layouts
 from ctr_keras.data.manifest import Manifest, Shard
@@ -74,9 +75,8 @@ def write(
     """
     if layout not in layouts.LAYOUTS:
         raise ValueError(f"`layout` must be one of {layouts.LAYOUTS}. Received: `{layout=}`")
-    for name, value in (("rows_per_shard", rows_per_shard), ("block_rows", block_rows)):
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"`{name}` must be a positive integer. Received: `{name}={value!r}`")
+    check_positive_integer("rows_per_shard", rows_per_shard)
+    check_positive_integer("block_rows", block_rows)
     negative_ratio = check_negative_ratio("negative_ratio", negative_ratio)
     folder = pathlib.Path(path)
     folder.mkdir(parents=True, exist_ok=True)

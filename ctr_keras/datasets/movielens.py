@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 
+from ctr_keras.argument_checks import check_positive_integer
 from ctr_keras.columns import Columns, Ragged
 from ctr_keras.data.history import PastEvents
 from ctr_keras.data.split import SPLITS, check_fractions, time_split
@@ -116,10 +117,7 @@ def prepare(
     """
     if variant not in SOURCES:
         raise ValueError(f"`variant` must be one of {list(SOURCES)}. Received: `{variant=}`")
-    if not isinstance(history_length, int) or history_length < 1:
-        raise ValueError(
-            f"`history_length` must be a positive integer. Received: `{history_length=}`"
-        )
+    check_positive_integer("history_length", history_length)
     if scenario is not None and scenario not in SCENARIOS:
         raise ValueError(f"`scenario` must be one of {SCENARIOS}. Received: `{scenario=}`")
     check_fractions(fractions)

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import zipfile
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
@@ -88,13 +89,7 @@ def prepare(
     counts = {}
     with prepared.replacing(out, key) as staging:
         schema = SCHEMA.save(staging)
-        for number, name in enumerate(SPLITS):
-            part = pairs[split == number]
-            if not len(part):
-                raise ValueError(
-                    f"The {name} split would be empty. Received: `held_out={held_out}` of "
-                    f"{pairs['query'].nunique()} queries"
-                )
+        for name, part in split_parts(pairs, split, held_out):
             write(staging / name, schema, part, metadata={"key": key})
             counts[name] = len(part)
             hard = int((part["negative"] != "").sum())
@@ -161,3 +156,17 @@ def split_by_query(queries: pd.Series, held_out: float, seed: int) -> np.ndarray
     number = group_key(tf.constant([f"{seed}:{query}" for query in queries])).numpy()
     share = (number % 10_000) / 10_000
     return np.select([share < held_out, share < 2 * held_out], [2, 1], 0)
+
+
+def split_parts(
+    pairs: pd.DataFrame, split: np.ndarray, held_out: float
+) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The pairs of each split by its name, or a `ValueError` if one has none."""
+    for number, name in enumerate(SPLITS):
+        part = pairs[split == number]
+        if not len(part):
+            raise ValueError(
+                f"The {name} split would be empty. Received: `held_out={held_out}` of "
+                f"{len(pairs)} pairs"
+            )
+        yield name, part

@@ -8,7 +8,7 @@ import numpy as np
 
 from ctr_keras import data
 from ctr_keras.columns import Column, Columns, Ragged
-from ctr_keras.data.describe import raw_columns
+from ctr_keras.data.raw_columns import raw_columns
 from ctr_keras.data.vector_table import ITEM_VECTORS, TEXT_VECTORS
 from ctr_keras.datasets import prepared
 from ctr_keras.schema import Schema

@@ -4,6 +4,7 @@ import dataclasses
 import os
 from typing import Any
 
+from ctr_keras.argument_checks import check_positive_integer
 from ctr_keras.experiments.runs import Run
 
 
@@ -23,9 +24,7 @@ def settings_of(cls: type, options: dict[str, Any]) -> Any:
 def check_positive(settings: Any, *names: str) -> None:
     """Refuse settings that are no positive integers."""
     for name in names:
-        value = getattr(settings, name)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"`{name}` must be a positive integer. Received: `{name}={value!r}`")
+        check_positive_integer(name, getattr(settings, name))
 
 
 def runs_of(

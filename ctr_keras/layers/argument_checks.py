@@ -3,13 +3,6 @@
 from typing import Any
 
 
-def check_positive_integer(name: str, value: Any) -> int:
-    """`value` if it is a positive integer, else a `ValueError` that names it."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"`{name}` must be a positive integer. Received: `{name}={value}`")
-    return value
-
-
 def check_mask(mask: Any, inputs: Any, name: str) -> None:
     """Refuse a mask (or anything else that is one number a position) of another rank than 2."""
     if mask is not None and len(mask.shape) != 2:

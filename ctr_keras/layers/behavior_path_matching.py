@@ -7,7 +7,8 @@ import keras
 from keras import ops
 
 from ctr_keras.api_export import export
-from ctr_keras.layers.argument_checks import check_mask, check_positive_integer
+from ctr_keras.argument_checks import check_positive_integer
+from ctr_keras.layers.argument_checks import check_mask
 from ctr_keras.layers.mlp import serialize_activation
 from ctr_keras.layers.target_attention import TargetAttention
 

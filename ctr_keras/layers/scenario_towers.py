@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from ctr_keras.api_export import export
-from ctr_keras.layers.argument_checks import check_positive_integer
+from ctr_keras.argument_checks import check_positive_integer
 from ctr_keras.layers.mlp import check_units, get_activation, serialize_activation
 from ctr_keras.layers.parallel_mlp import ParallelMLP
 

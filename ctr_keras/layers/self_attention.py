@@ -6,12 +6,8 @@ import keras
 from keras import ops
 
 from ctr_keras.api_export import export
-from ctr_keras.layers.argument_checks import (
-    check_dropout,
-    check_mask,
-    check_positive_integer,
-    check_sequence_shape,
-)
+from ctr_keras.argument_checks import check_positive_integer
+from ctr_keras.layers.argument_checks import check_dropout, check_mask, check_sequence_shape
 
 
 @export

@@ -7,7 +7,8 @@ import numpy as np
 from keras import ops
 
 from ctr_keras.api_export import export
-from ctr_keras.layers.argument_checks import check_mask, check_positive_integer
+from ctr_keras.argument_checks import check_positive_integer
+from ctr_keras.layers.argument_checks import check_mask
 from ctr_keras.layers.similarity import check_representations, similarity
 
 if keras.backend.backend() == "tensorflow":

@@ -10,6 +10,7 @@ from keras import ops
 from numpy.typing import ArrayLike
 
 from ctr_keras.api_export import export
+from ctr_keras.argument_checks import check_positive_integer
 from ctr_keras.metrics.arrays import (
     check_bins,
     check_groups,
@@ -134,14 +135,8 @@ class ScenarioAUC(keras.metrics.Metric):
         super().__init__(name=name, dtype=dtype)
         if not isinstance(group, str) or not group:
             raise TypeError(f"`group` must be the name of a feature. Received: `group={group!r}`")
-        is_integer = isinstance(num_scenarios, int) and not isinstance(num_scenarios, bool)
-        if not is_integer or num_scenarios < 1:
-            raise ValueError(
-                "`num_scenarios` must be a positive integer. "
-                f"Received: `num_scenarios={num_scenarios!r}`"
-            )
         self.group = group
-        self.num_scenarios = num_scenarios
+        self.num_scenarios = check_positive_integer("num_scenarios", num_scenarios)
         self.num_bins = check_bins("num_bins", num_bins)
         self._counts = self.add_variable(
             (num_scenarios, self.num_bins, 2), "zeros", dtype=sum_dtype(), name="counts"

@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from ctr_keras.argument_checks import check_positive_integer
+
 _BLOCK = 1024
 
 
@@ -40,9 +42,8 @@ def top_n_accuracy(
         Representations](https://arxiv.org/abs/2407.19467), Acc@N
     """
     queries, keys = (np.asarray(x, np.float32) for x in (queries, keys))
-    for name, value in {"n": n, "block_rows": block_rows}.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"`{name}` must be a positive integer. Received: `{name}={value!r}`")
+    check_positive_integer("n", n)
+    check_positive_integer("block_rows", block_rows)
     if queries.ndim != 2 or keys.ndim != 2 or queries.shape[1] != keys.shape[1]:
         raise ValueError(
             "`queries` and `keys` must be matrices of one width. Received: "

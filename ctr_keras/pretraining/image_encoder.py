@@ -13,7 +13,7 @@ import tensorflow as tf
 from keras import ops
 
 from ctr_keras.api_export import export
-from ctr_keras.layers.argument_checks import check_positive_integer
+from ctr_keras.argument_checks import check_positive_integer
 from ctr_keras.losses.info_nce import unit_vectors
 from ctr_keras.pretraining import image_weights
 from ctr_keras.pretraining.small_convnet import small_convnet

@@ -8,8 +8,8 @@ import pyarrow as pa
 from rich.console import Console
 from rich.progress import track
 
+from ctr_keras.argument_checks import check_positive_integer
 from ctr_keras.data.vector_table import ITEM_VECTORS, VectorTable
-from ctr_keras.layers.argument_checks import check_positive_integer
 from ctr_keras.pretraining import image_weights
 from ctr_keras.pretraining.image_encoder import ImageEncoder
 from ctr_keras.pretraining.picture_files import PictureFiles, open_pictures

@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from ctr_keras.api_export import export
-from ctr_keras.layers.argument_checks import check_positive_integer
+from ctr_keras.argument_checks import check_positive_integer
 
 SIZE = 196_800
 

@@ -8,8 +8,8 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from ctr_keras.data.describe import raw_columns
 from ctr_keras.data.manifest import Manifest
+from ctr_keras.data.raw_columns import raw_columns
 from ctr_keras.data.split import SPLITS
 from ctr_keras.data.vector_table import ITEM_VECTORS, TEXT_VECTORS, VectorTable
 from ctr_keras.pretraining.prepared_items import read_items, texts_of

@@ -2,7 +2,6 @@
 
 import datetime
 import importlib.metadata
-import math
 import os
 import pathlib
 import platform
@@ -10,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ctr_keras.data import Manifest
+from ctr_keras.json_values import finite
 from ctr_keras.models import CTRModel
 
 MODEL_CARD_FILE = "assets.extra/model_card.json"
@@ -51,16 +51,9 @@ def model_card(
         "signatures": list(signatures),
         "schema": model.schema.fingerprint,
         "data": None if data is None else _splits(pathlib.Path(data)),
-        "metrics": None if metrics is None else _finite(dict(metrics)),
+        "metrics": None if metrics is None else finite(dict(metrics)),
         "versions": {"python": platform.python_version(), **_versions()},
     }
-
-
-def _finite(value: Any) -> Any:
-    """`value` with NaN and infinity as null, which JSON has no word for."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _values(model: CTRModel) -> list:

@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from ctr_keras import data
+from ctr_keras.argument_checks import check_positive_integer
 from ctr_keras.data.tasks import HeldRows, RowGroups, check_key, places_of
 from ctr_keras.models import CTRModel
 
@@ -41,8 +42,7 @@ def adapted_scores(
     """
     if not hasattr(model, "adapt"):
         raise ValueError(f"The model must have `adapt`, as MAML has. Received: `{model.name}`")
-    if not isinstance(support, int) or support < 1:
-        raise ValueError(f"`support` must be a positive integer. Received: `support={support!r}`")
+    check_positive_integer("support", support)
     check_key(model.schema, key)
     known, asked = (HeldRows.of(data.read(p, model.schema, _READ_ROWS)) for p in (train, path))
     past, groups = (held.groups(model.schema, key) for held in (known, asked))

@@ -115,16 +115,19 @@ def train(config: TrainingConfig, *, restart: bool = False, progress: bool = Tru
         ValueError: the data or a setting is not usable, or `config.out` holds a training with
             other settings or another schema.
     """
-    source = pathlib.Path(config.data)
+    if progress and takes_item_vectors(config.model):
+        _report_missing_vectors(config.data)
+    return _train(config, restart, progress)
+
+
+def _train(config: TrainingConfig, restart: bool, progress: bool) -> Training:
     schema = _schema(config)
     checkpoint = _checkpoint(config, schema, restart)
     set_seed(config.seed)
     model = checkpoint.restore() or _new_model(config, schema, restart, progress)
     epoch = len(checkpoint.history)
-    if progress and takes_item_vectors(config.model):
-        _report_missing_vectors(source)
     rows = _training_rows(config, model, epoch)
-    valid = data.read(source / "valid", model.schema, config.batch_size)
+    valid = data.read(pathlib.Path(config.data) / "valid", model.schema, config.batch_size)
     if epoch < config.epochs and not checkpoint.is_over:
         callbacks = [checkpoint, *([ProgressBar(_batches(rows))] if progress else [])]
         model.fit(
@@ -208,8 +211,8 @@ def _checkpoint(config: TrainingConfig, schema: Schema, restart: bool) -> Checkp
     return checkpoint
 
 
-def _report_missing_vectors(folder: pathlib.Path) -> None:
-    found = data.vector_coverage(folder / "train", data.VectorTable.of_items(folder))
+def _report_missing_vectors(folder: str) -> None:
+    found = data.vector_coverage(f"{folder}/train", data.VectorTable.of_items(folder))
     if found.missing_items:
         Console(stderr=True, soft_wrap=True, highlight=False).print(
             f"item vectors: {found.to_text()}"
@@ -248,7 +251,7 @@ def _new_model(config: TrainingConfig, schema: Schema, restart: bool, progress: 
             options[name] = _untrained_extractor(config, schema, changes["options"])
             continue
         part = dataclasses.replace(config, out=str(pathlib.Path(config.out) / name), **changes)
-        options[name] = load_model(train(part, restart=restart, progress=progress).model)
+        options[name] = load_model(_train(part, restart, progress).model)
     set_seed(config.seed)
     model = build_model(config.model, schema, options)
     model.compile(LazyAdam(config.learning_rate))

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
+from ctr_keras.argument_checks import check_positive_integer
 from ctr_keras.data.split import SPLITS
 from ctr_keras.data.write import write
 from ctr_keras.datasets import prepared, search_pairs
@@ -47,11 +48,7 @@ class PicturesConfig:
 
     def __post_init__(self):
         for name in ("pairs", "size", "candidates"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(
-                    f"`{name}` must be a positive integer. Received: `{name}={value!r}`"
-                )
+            check_positive_integer(name, getattr(self, name))
         for name in ("noise", "likeness"):
             value = getattr(self, name)
             if not 0 <= value < math.inf:
@@ -146,13 +143,7 @@ def prepare(
     with prepared.replacing(out, key, own=(PICTURES,)) as staging:
         _draw_all(staging / PICTURES, made, config, pairs["place"].to_numpy(), report)
         schema = search_pairs.SCHEMA.save(staging)
-        for number, name in enumerate(SPLITS):
-            part = pairs[splits == number]
-            if not len(part):
-                raise ValueError(
-                    f"The {name} split would be empty. Received: `held_out={config.held_out}` of "
-                    f"{len(pairs)} pairs"
-                )
+        for name, part in search_pairs.split_parts(pairs, splits, config.held_out):
             write(staging / name, schema, _rows(part), metadata={"key": key})
             truth = ["query_item_id", "item_id", PROBABILITY, "best_probability"]
             part[truth].to_parquet(file_of(staging, name), index=False)

@@ -32,6 +32,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ctr_keras.argument_checks import check_positive_integer
+
 USERS_PER_CHUNK = 4096
 _CATEGORIES_MET = 16
 _CATEGORY_TASTE = 2.0
@@ -78,11 +80,7 @@ class WorldConfig:
 
     def __post_init__(self):
         for name in ("users", "items", "categories", "width", "interests"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(
-                    f"`{name}` must be a positive integer. Received: `{name}={value!r}`"
-                )
+            check_positive_integer(name, getattr(self, name))
         if not isinstance(self.seed, int) or self.seed < 0:
             raise ValueError(
                 f"`seed` must be an integer of at least 0. Received: `seed={self.seed!r}`"

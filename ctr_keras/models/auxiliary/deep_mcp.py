@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from ctr_keras.api_export import export
+from ctr_keras.argument_checks import check_positive_integer
 from ctr_keras.layers import MLP
 from ctr_keras.models.auxiliary.towers import tower
 from ctr_keras.models.ctr_model import CTRModel
@@ -80,11 +81,8 @@ class DeepMCP(CTRModel):
         seed: int | None = None,
         **kwargs: Any,
     ):
-        for name, value in (("window", window), ("negatives", negatives)):
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(
-                    f"`{name}` must be a positive integer. Received: `{name}={value!r}`"
-                )
+        check_positive_integer("window", window)
+        check_positive_integer("negatives", negatives)
         schema = Schema.of(schema)
         inputs = model_inputs(schema)
         fields = embed(schema, scaled(schema, inputs), embedding_dim, "embedding", l2)

@@ -8,6 +8,7 @@ import tensorflow as tf
 from keras import ops
 
 from ctr_keras.api_export import export
+from ctr_keras.argument_checks import check_positive_integer
 from ctr_keras.layers import MLP, FeatureEmbedding
 from ctr_keras.models.auxiliary.recency_attention import RecencyAttention
 from ctr_keras.models.ctr_model import CTRModel
@@ -74,10 +75,7 @@ class DMR(CTRModel):
         seed: int | None = None,
         **kwargs: Any,
     ):
-        if not isinstance(negatives, int) or negatives < 1:
-            raise ValueError(
-                f"`negatives` must be a positive integer. Received: `negatives={negatives!r}`"
-            )
+        check_positive_integer("negatives", negatives)
         schema = Schema.of(schema)
         inputs = model_inputs(schema)
         fields = embed(schema, scaled(schema, inputs), embedding_dim, "embedding", l2)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import keras
 import tensorflow as tf
 
+from ctr_keras.argument_checks import check_positive_integer
 from ctr_keras.models.cold_start.adapted import Adapted, support_rows
 from ctr_keras.models.cold_start.decision_layers import DecisionLayers, TaskSteps
 from ctr_keras.models.cold_start.fast_weights import FastWeights
@@ -65,10 +66,7 @@ class TaskModel(CTRModel):
                 "`inner_learning_rate` must be positive. "
                 f"Received: `inner_learning_rate={inner_learning_rate}`"
             )
-        if not isinstance(inner_steps, int) or inner_steps < 1:
-            raise ValueError(
-                f"`inner_steps` must be a positive integer. Received: `inner_steps={inner_steps}`"
-            )
+        check_positive_integer("inner_steps", inner_steps)
         schema = Schema.of(schema)
         inputs = model_inputs(schema)
         fields = embed(schema, scaled(schema, inputs), embedding_dim, "embedding", l2)

@@ -1,0 +1,13 @@
+"""Values that JSON can hold."""
+
+import math
+from typing import Any
+
+
+def finite(value: Any) -> Any:
+    """`value` with NaN and infinity as null, which JSON has no word for."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
