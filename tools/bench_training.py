@@ -6,7 +6,8 @@
 Each implementation trains the same rows in a process of its own. What is timed is the training
 step: forward, backward, update, on batches that lie in memory. The processes take turns, round by
 round, and a ratio is the median over rounds of two neighbours' median steps. A run that other
-processes disturbed is repeated. The peers' environments are made on first use.
+processes disturbed is repeated. The peers' environments are made on first use. `matrix-products` is
+no peer but the arithmetic that our step cannot do without.
 
 Exit status: 0; 1 if ours failed or `--check` found a target missed; 2 for wrong arguments.
 """

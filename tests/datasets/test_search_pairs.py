@@ -108,7 +108,9 @@ def test_bad_rows(tmp_path):
     with pytest.raises(ValueError, match="row 8, column 'search_term': expected a text"):
         search_pairs.prepare(tmp_path / "out", path, report=quiet)
     frame(ROWS[:3]).to_csv(path, index=False)
-    with pytest.raises(ValueError, match="split would be empty. Received: `held_out=0.1` of 2 pairs"):
+    with pytest.raises(
+        ValueError, match="split would be empty. Received: `held_out=0.1` of 2 pairs"
+    ):
         search_pairs.prepare(tmp_path / "out", path, report=quiet)
 
 

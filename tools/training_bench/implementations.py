@@ -17,6 +17,7 @@ class Implementation:
         models: What it has.
         tuned: Whether it is set up in a way its makers neither ship nor show. Such a one is
             measured and shown, and is not the "best peer".
+        peer: Whether it trains at all; else it is measured and shown beside them.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Implementation:
     environment: Environment | None = None
     models: tuple[str, ...] = ("DIN", "DeepFM", "MMoE", "PLE", "SharedBottom")
     tuned: bool = False
+    peer: bool = True
 
 
 OURS = "ours"
@@ -38,5 +40,12 @@ IMPLEMENTATIONS = {
         Implementation("fuxictr", "train_fuxictr", ("adam",), FUXICTR),
         Implementation("naive-keras-tuned", "train_naive_keras", ("xla",), tuned=True),
         Implementation("fuxictr-tuned", "train_fuxictr", ("fused", "sparse"), FUXICTR, tuned=True),
+        Implementation(
+            "matrix-products",
+            "train_products",
+            ("graph",),
+            peer=False,
+            models=("DIN", "MMoE", "PLE", "SharedBottom"),
+        ),  # fmt: skip
     )
 }

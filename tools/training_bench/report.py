@@ -60,7 +60,7 @@ def lines(runs: Iterable[Run]) -> list[Line]:
         names = list(IMPLEMENTATIONS)
         names = [n for n in names if any(run.implementation == n for run in own)]
         result += [_line(own, workload, name, {name}) for name in names]
-        peers = {n for n in names if n != OURS}
+        peers = {n for n in names if n != OURS and IMPLEMENTATIONS[n].peer}
         shipped = {n for n in peers if not IMPLEMENTATIONS[n].tuned}
         if OURS in names and shipped:
             result.append(_line(own, workload, BEST_PEER, shipped))
