@@ -700,7 +700,15 @@ def serve(
         typer.Option(help="NAME=BASE_PATH, such as din=saved_models/din. Repeatable."),
     ] = None,
     config: Annotated[
-        pathlib.Path | None, typer.Option(help="A models.config, in place of --model.")
+        pathlib.Path | None,
+        typer.Option(help="A models.config, in place of --model; see also --models-root."),
+    ] = None,
+    models_root: Annotated[
+        pathlib.Path | None,
+        typer.Option(
+            help="Folder that the models.config calls /models, as TensorFlow's container does. "
+            "Default: /models where there is one, else the file's own folder."
+        ),
     ] = None,
     host: Annotated[
         str, typer.Option(help="Address to listen on. By default this machine's alone.")
@@ -741,7 +749,12 @@ def serve(
     _log_to_stderr()
     if (config is None) == (not model):
         raise typer.BadParameter("give either --model or --config")
-    models = server.read_models_config(config) if config else _named_models(model or [])
+    if models_root is not None and config is None:
+        raise typer.BadParameter("--models-root goes with --config")
+    if config is None:
+        models = _named_models(model or [])
+    else:
+        models = server.read_models_config(config, models_root)
     how = server.BatchingConfig(
         max_batch_size=max_batch_size, batch_timeout_micros=batch_timeout_micros
     )

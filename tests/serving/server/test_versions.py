@@ -291,10 +291,20 @@ def test_models_config(tmp_path):
         }
         """
     )
-    a, b, c, d = read_models_config(path)
+    a, b, c, d = read_models_config(path, "/models")
     assert (a.name, str(a.base_path), a.versions) == ("a", "/models/a", VersionPolicy(latest=1))
     assert (b.versions, b.labels) == (VersionPolicy(specific=(3, 1)), {"stable": 3})
     assert (c.versions, d.versions) == (VersionPolicy(), VersionPolicy(latest=2))
+
+
+def test_only_paths_below_models_are_moved(tmp_path):
+    paths = ["/models/a", "/models", "/models2/c", "/data/models/d"]
+    configs = "".join(
+        f'config {{ name: "{n}" base_path: "{path}" }}' for n, path in enumerate(paths)
+    )
+    (tmp_path / "models.config").write_text(f"model_config_list {{ {configs} }}")
+    found = read_models_config(tmp_path / "models.config", "/here")
+    assert [str(m.base_path) for m in found] == ["/here/a", "/here", *paths[2:]]
 
 
 @pytest.mark.parametrize(
