@@ -7,6 +7,7 @@ import numpy as np
 
 from ctr_keras.serving.deadline import Deadline
 from ctr_keras.serving.loaded_model import LoadedModel
+from ctr_keras.serving.server.background import in_background
 from ctr_keras.serving.server.batching import Batcher, BatchingConfig
 from ctr_keras.serving.server.gate import Gate
 from ctr_keras.serving.server.warmup import warm_up
@@ -41,9 +42,13 @@ class Servable:
         gently: bool = False,
     ) -> "Servable":
         """Load a version and warm it up; gently, if another one answers meanwhile."""
+        # Not in the background: it holds Python's lock, and must not be made to wait meanwhile.
         model = LoadedModel(folder)
         try:
-            warm_up(model, gently)
+            if gently:
+                in_background(lambda: warm_up(model, gently))
+            else:
+                warm_up(model)
             return cls(model, gate, batching)
         except BaseException:
             model.close()
