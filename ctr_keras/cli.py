@@ -729,6 +729,9 @@ def serve(
     poll_seconds: Annotated[
         float, typer.Option(min=0, help="How often to look for new versions; 0: never.")
     ] = 1.0,
+    num_load_threads: Annotated[
+        int, typer.Option(min=1, help="Models that load at a time, as TF Serving's option.")
+    ] = 1,
     max_request_mb: Annotated[float, typer.Option(help="Size of the largest request.")] = 32.0,
     max_waiting: Annotated[
         int, typer.Option(min=0, help="Requests that wait for their turn; more are refused.")
@@ -768,6 +771,7 @@ def serve(
             rest_port=rest_port,
             batching=how if batching or batching_file is not None else None,
             poll_seconds=poll_seconds,
+            load_threads=num_load_threads,
             waiting=max_waiting,
             limits=server.Limits(request_bytes=int(max_request_mb * 2**20)),
             tls_cert=tls_cert,
