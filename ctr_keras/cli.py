@@ -699,7 +699,15 @@ def serve(
         typer.Option(help="NAME=BASE_PATH, such as din=saved_models/din. Repeatable."),
     ] = None,
     config: Annotated[
-        pathlib.Path | None, typer.Option(help="A models.config, in place of --model.")
+        pathlib.Path | None,
+        typer.Option(help="A models.config, in place of --model; see also --models-root."),
+    ] = None,
+    models_root: Annotated[
+        pathlib.Path | None,
+        typer.Option(
+            help="Folder that the models.config calls /models, as TensorFlow's container does. "
+            "Default: /models where there is one, else the file's own folder."
+        ),
     ] = None,
     host: Annotated[
         str, typer.Option(help="Address to listen on. By default this machine's alone.")
@@ -720,6 +728,9 @@ def serve(
     poll_seconds: Annotated[
         float, typer.Option(min=0, help="How often to look for new versions; 0: never.")
     ] = 1.0,
+    num_load_threads: Annotated[
+        int, typer.Option(min=1, help="Models that load at a time, as TF Serving's option.")
+    ] = 1,
     max_request_mb: Annotated[float, typer.Option(help="Size of the largest request.")] = 32.0,
     max_waiting: Annotated[
         int, typer.Option(min=0, help="Requests that wait for their turn; more are refused.")
@@ -740,7 +751,12 @@ def serve(
     _log_to_stderr()
     if (config is None) == (not model):
         raise typer.BadParameter("give either --model or --config")
-    models = server.read_models_config(config) if config else _named_models(model or [])
+    if models_root is not None and config is None:
+        raise typer.BadParameter("--models-root goes with --config")
+    if config is None:
+        models = _named_models(model or [])
+    else:
+        models = server.read_models_config(config, models_root)
     how = server.BatchingConfig(
         max_batch_size=max_batch_size, batch_timeout_micros=batch_timeout_micros
     )
@@ -754,6 +770,7 @@ def serve(
             rest_port=rest_port,
             batching=how if batching or batching_file is not None else None,
             poll_seconds=poll_seconds,
+            load_threads=num_load_threads,
             waiting=max_waiting,
             limits=server.Limits(request_bytes=int(max_request_mb * 2**20)),
             tls_cert=tls_cert,

@@ -15,22 +15,20 @@ def score_pairs(query, kernels, biases, network):
 
     Args:
         query: `(queries, width)`.
-        kernels: First layer as each key has it: `(length, width, units)`.
+        kernels: First layer as each key has it: `(width, length, units)`.
         biases: Its bias: `(length, units)`.
-        network: Function from the number of pairs of a block to what `dice_network` returns, which
-            begins with the outputs of the first layer.
+        network: Function from the number of pairs of a block to a function from the outputs of the
+            first layer, `(pairs, units)`, to the scores, `(pairs,)`.
 
     Returns:
         `(queries, length)`.
     """
-    units = kernels.shape[-1]
-    number, length = tf.shape(query)[0], tf.shape(kernels)[0]
-    size = tf.clip_by_value(_PAIRS // tf.maximum(length, 1), 1, tf.maximum(number, 1))
-    scale, score = network(size * length)
+    number, length, units = tf.shape(query)[0], tf.shape(biases)[0], biases.shape[-1]
+    size, blocks = _blocks(number, length)
+    score = network(size * length)
     # [q, 1] times this matrix is the first layer of q with every key.
-    first = tf.concat([tf.transpose(kernels, (1, 0, 2)), biases[None]], axis=0) * scale
+    first = tf.concat([kernels, biases[None]], axis=0)
     first = tf.reshape(first, (query.shape[-1] + 1, length * units))
-    blocks = tf.maximum(-(-number // size), 1)
     rows = tf.pad(query, [[0, blocks * size - number], [0, 1]], constant_values=1)
 
     def score_block(rows):
@@ -41,7 +39,15 @@ def score_pairs(query, kernels, biases, network):
     return tf.reshape(scores, (blocks * size, length))[:number]
 
 
-def dice_network(dices, denses, pairs):
+def _blocks(number, length):
+    """Queries of a block, and how many blocks: two by two, so that two threads end together."""
+    most = tf.maximum(_PAIRS // tf.maximum(length, 1), 1)
+    blocks = 2 * tf.maximum(-(-number // (2 * most)), 1)
+    size = tf.maximum(-(-number // blocks), 1)
+    return size, tf.maximum(-(-number // size), 1)
+
+
+def dice_network(dices, denses):
     """Dense layers of which each follows a `Dice`, the last one of width 1, in inference.
 
     As few walks through memory as there can be: what is multiplied by the scale of a `Dice`, or
@@ -50,11 +56,10 @@ def dice_network(dices, denses, pairs):
     Args:
         dices: The `Dice` layers.
         denses: As many `keras.layers.Dense`, built.
-        pairs: Rows of the input.
 
     Returns:
-        `(scale, score)`: what the input must be multiplied by, `(units,)`, and a function of it
-        from `(pairs, units)` to `(pairs,)`.
+        `(scale, network)`: what the input must be multiplied by, `(units,)`, and a network for
+        `score_pairs`.
     """
     scales, shifts, slopes, offsets = zip(*(dice.coefficients() for dice in dices), strict=True)
     # A slope of 0 has no quotient; one of 1e-12 gives the same number.
@@ -67,22 +72,26 @@ def dice_network(dices, denses, pairs):
     ]
     biases = [dense.bias * scale for dense, scale in zip(denses[:-1], scales[1:], strict=True)]
 
-    def repeated(row):
-        # Numbers of one shape are combined twice as fast as with a row that is broadcast.
-        return tf.repeat(row[None], pairs, axis=0)
-
-    shifts, ratios, biases = ([repeated(row) for row in rows] for rows in (shifts, ratios, biases))
-    weights = repeated(kernels[-1][:, 0])
     last_bias = tf.convert_to_tensor(denses[-1].bias)
 
-    def score(x):
-        for number, (shift, ratio) in enumerate(zip(shifts, ratios, strict=True)):
-            x *= tf.tanh(x + shift) + ratio
-            if number < len(biases):
-                x = tf.matmul(x, kernels[number]) + biases[number]
-        return tf.reduce_sum(x * weights, axis=-1) + last_bias
+    def network(pairs):
+        def repeated(row):
+            # Numbers of one shape are combined twice as fast as with a row that is broadcast.
+            return tf.repeat(row[None], pairs, axis=0)
 
-    return scales[0], score
+        rows = [list(map(repeated, given)) for given in (shifts, ratios, biases)]
+        weights = repeated(kernels[-1][:, 0])
+        return lambda x: _score(x, *rows, kernels, weights) + last_bias
+
+    return scales[0], network
+
+
+def _score(x, shifts, ratios, biases, kernels, weights):
+    for number, (shift, ratio) in enumerate(zip(shifts, ratios, strict=True)):
+        x *= tf.tanh(x + shift) + ratio
+        if number < len(biases):
+            x = tf.matmul(x, kernels[number]) + biases[number]
+    return tf.reduce_sum(x * weights, axis=-1)
 
 
 def _on_one_thread_each(function, blocks):

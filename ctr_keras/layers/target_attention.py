@@ -224,19 +224,20 @@ class TargetAttention(keras.layers.Layer):
     def _score_pairs(self, query, keys):
         """Scores of all pairs of `(queries, width)` and `(length, width)`: `(queries, length)`."""
         width = keys.shape[-1]
-        of_query, of_keys = self._factored_kernel()
+        scale, network = self._pair_network()
+        of_query, of_keys = (kernel * scale for kernel in self._factored_kernel())
         # q (Wq + Wd) + (q * k) Wp is q times a matrix that the key alone tells.
-        kernels = of_query + keys[:, :, None] * of_keys[width:]
-        biases = tf.matmul(keys, of_keys[:width]) + self.bias
-
-        def network(pairs):
-            if self.activation == "dice" and self.compute_dtype == "float32":
-                hidden = [] if self.hidden is None else self.hidden.stages
-                dices = [self.first_activation, *(stage[1] for stage in hidden)]
-                return dice_network(dices, [*(stage[0] for stage in hidden), self.score], pairs)
-            return 1.0, lambda x: self._score_hidden(x, None, False)[:, 0]
-
+        kernels = of_query[:, None] + tf.transpose(keys)[:, :, None] * of_keys[width:, None]
+        biases = tf.matmul(keys, of_keys[:width]) + self.bias * scale
         return score_pairs(query, kernels, biases, network)
+
+    def _pair_network(self):
+        """What the first layer must be multiplied by, and the rest for `score_pairs`."""
+        if self.activation == "dice" and self.compute_dtype == "float32":
+            hidden = [] if self.hidden is None else self.hidden.stages
+            dices = [self.first_activation, *(stage[1] for stage in hidden)]
+            return dice_network(dices, [*(stage[0] for stage in hidden), self.score])
+        return 1.0, lambda pairs: lambda x: self._score_hidden(x, None, False)[:, 0]
 
     def _score_hidden(self, x, mask, training):
         x = apply_layer(self.first_activation, x, training, mask)

@@ -64,7 +64,7 @@ def check(path: str | os.PathLike) -> Check:
     - `warm-up`: a session of the C++ runtime answers each recorded request with probabilities, and
       `rank` gives those rows what `serving_default` gives them.
     - `server`: TF Serving's messages parse `models.config`, in which the model is listed, and
-      `batching.config`.
+      `batching.config`, which does not pad.
 
     Args:
         path: Base path of a model (its highest version is checked) or a version.
@@ -200,7 +200,12 @@ def _server(folder: pathlib.Path, schema: Schema) -> str:
     batching = base.parent / BATCHING_FILE
     if not batching.exists():
         return f"{MODELS_FILE} with {len(models)} models"
-    text_format.Parse(batching.read_text(encoding="utf-8"), BatchingParameters())
+    parameters = text_format.Parse(batching.read_text(encoding="utf-8"), BatchingParameters())
+    if parameters.pad_variable_length_inputs:
+        raise ValueError(
+            f"{batching}: TensorFlow's server pads a sequence with the request's first value, and "
+            "the model takes it for one more. Received: `pad_variable_length_inputs: true`"
+        )
     return f"{MODELS_FILE} with {len(models)} models, {BATCHING_FILE}"
 
 

@@ -1,5 +1,6 @@
 """What TensorFlow's own server is started with, and what it finds in a version."""
 
+import concurrent.futures
 import json
 import shutil
 import subprocess
@@ -21,6 +22,11 @@ pytest.importorskip("tensorflow_serving", reason="needs the extra `serving`")
 
 from tensorflow_serving.apis import prediction_log_pb2
 from tensorflow_serving.config import model_server_config_pb2
+
+from ctr_keras.serving.loaded_model import LoadedModel
+from ctr_keras.serving.server import BatchingConfig
+from ctr_keras.serving.server.gate import Gate
+from ctr_keras.serving.server.servable import Servable
 
 WARMUP = "assets.extra/tf_serving_warmup_requests"
 
@@ -203,6 +209,34 @@ def test_check_finds_unusable_server_files(copy):
     assert "max_batch_size" in serving.check(copy).problems["server"]
     (folder / "models.config").write_text(with_model("", "mmoe"))
     assert "must list the model 'din'" in serving.check(copy).problems["server"]
+
+
+def test_check_finds_padding_of_the_server(copy):
+    (copy.parents[1] / "batching.config").write_text("pad_variable_length_inputs: true")
+    assert (
+        "pads a sequence with the request's first value" in serving.check(copy).problems["server"]
+    )
+
+
+def test_padded_batches_answer_as_requests_alone(version):
+    """Sequences of every length at once in the embedded server."""
+    config = BatchingConfig(8, 60_000_000, num_batch_threads=1, pad_variable_length_inputs=True)
+    servable = Servable(LoadedModel(version), Gate(1, 1), config)
+    requests = [
+        {
+            "user_id": np.full(2, n), "age": np.full(2, 20.0 + n, "float32"),
+            "item_id": np.array([b"i1", b"i9"], object), "title": np.array([b"a b", b""], object),
+            "genres": np.full((2, n), 3), "item_vector": np.full((2, 5), n / 4, "float32"),
+            "history_item_id": np.full((2, 3 * n), b"i5", object),
+        }
+        for n in range(4)
+    ]  # fmt: skip
+    with concurrent.futures.ThreadPoolExecutor(4) as threads:
+        answers = list(threads.map(lambda one: servable.run("serving_default", one), requests))
+    for one, got in zip(requests, answers, strict=True):
+        expected = servable.model.run("serving_default", one)["probability"]
+        np.testing.assert_allclose(got["probability"], expected, rtol=0, atol=1e-6)
+    servable.close()
 
 
 def test_check_finds_operations_that_tensorflow_lacks(copy):

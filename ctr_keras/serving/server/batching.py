@@ -6,6 +6,7 @@ import dataclasses
 import os
 import threading
 import time
+import types
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -19,6 +20,7 @@ from ctr_keras.serving.errors import (
 )
 
 Arrays = Mapping[str, np.ndarray]
+_SHORT = 127  # Values of a sequence that may be padded to so many.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,15 +32,21 @@ class BatchingConfig:
         batch_timeout_micros: How long a request waits for others, microseconds.
         max_enqueued_batches: Batches that may wait; a request beyond them is refused.
         num_batch_threads: Batches that run at a time.
+        pad_variable_length_inputs: Whether requests with sequences of different length share a
+            batch. The shorter are filled up with what pads them by the model's schema, on which no
+            answer depends; inputs that no schema tells of are left alone.
     """
 
     max_batch_size: int = 128
     batch_timeout_micros: int = 1000
     max_enqueued_batches: int = 16
     num_batch_threads: int = os.cpu_count() or 1
+    pad_variable_length_inputs: bool = False
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
+            if field.type is bool:
+                continue
             least = 0 if field.name == "batch_timeout_micros" else 1
             value = getattr(self, field.name)
             if not isinstance(value, int) or value < least:
@@ -82,17 +90,22 @@ class _Group:
 class Batcher:
     """Gathers requests whose inputs agree in all but the number of rows.
 
-    Sequences of different length are never padded to agree: what pads a feature is known to the
-    model alone, and a wrong value is a wrong answer.
-
     Args:
         run: Gives a batch's outputs, row by row those of its inputs.
         config: Sizes and times.
+        padding: The inputs `(rows, length)` that need not agree in their length, each with the
+            value that fills the shorter ones up. A wrong value is a wrong answer.
     """
 
-    def __init__(self, run: Callable[[Arrays], dict[str, np.ndarray]], config: BatchingConfig):
+    def __init__(
+        self,
+        run: Callable[[Arrays], dict[str, np.ndarray]],
+        config: BatchingConfig,
+        padding: Mapping[str, bytes | int] = types.MappingProxyType({}),
+    ):
         self._run = run
         self._config = config
+        self._padding = padding
         self._most_rows = config.max_enqueued_batches * config.max_batch_size
         self._groups: dict[tuple, _Group] = {}  # by the shape of a row
         self._changed = threading.Condition()
@@ -128,7 +141,10 @@ class Batcher:
             thread.join()
 
     def _enqueue(self, task: _Task) -> None:
-        shape = tuple((name, a.shape[1:]) for name, a in sorted(task.inputs.items()))
+        shape = tuple(
+            (name, _length_group(a.shape[1]) if name in self._padding else a.shape[1:])
+            for name, a in sorted(task.inputs.items())
+        )
         with self._changed:
             if self._closed:
                 raise UnavailableError("The model is being unloaded")
@@ -192,7 +208,8 @@ class Batcher:
         if len(tasks) == 1:
             return [self._run(tasks[0].inputs)]
         merged = {
-            name: np.concatenate([task.inputs[name] for task in tasks]) for name in tasks[0].inputs
+            name: _joined([task.inputs[name] for task in tasks], self._padding.get(name))
+            for name in tasks[0].inputs
         }
         ends = np.cumsum([task.rows for task in tasks])
         outputs = self._run(merged)
@@ -203,6 +220,27 @@ class Batcher:
             {name: array[end - task.rows : end] for name, array in outputs.items()}
             for task, end in zip(tasks, ends, strict=True)
         ]
+
+
+def _length_group(length: int) -> int:
+    """Short sequences are one group, longer ones that of their power of two.
+
+    So one very long sequence makes no others as long as itself.
+    """
+    return max(length, _SHORT).bit_length()
+
+
+def _joined(arrays: list[np.ndarray], padding: bytes | int | None) -> np.ndarray:
+    """The rows of all, filled up on the right if their lengths may differ."""
+    if padding is None or len({a.shape[1:] for a in arrays}) == 1:
+        return np.concatenate(arrays)
+    longest = max(a.shape[1] for a in arrays)
+    joined = np.full((sum(map(len, arrays)), longest), padding, np.result_type(*arrays))
+    row = 0
+    for a in arrays:
+        joined[row : row + len(a), : a.shape[1]] = a
+        row += len(a)
+    return joined
 
 
 def _is_wanted(task: _Task) -> bool:

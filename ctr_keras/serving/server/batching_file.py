@@ -19,13 +19,12 @@ def read_batching_file(path: str | pathlib.Path) -> BatchingConfig:
     text = pathlib.Path(path).read_text(encoding="utf-8")
     try:
         proto = text_format.Parse(text, BatchingParameters())
-        if proto.allowed_batch_sizes or proto.pad_variable_length_inputs:
+        if proto.allowed_batch_sizes:
             raise ValueError(
-                "Batches are padded neither to `allowed_batch_sizes` nor, as what pads a feature "
-                "is known to the model alone, by `pad_variable_length_inputs`. "
-                f"Received: `{text_format.MessageToString(proto, as_one_line=True)}`"
+                "Batches have as many rows as there are: leave `allowed_batch_sizes` out. "
+                f"Received: `allowed_batch_sizes={list(proto.allowed_batch_sizes)}`"
             )
         given = {name: getattr(proto, name).value for name in _READ if proto.HasField(name)}
-        return BatchingConfig(**given)
+        return BatchingConfig(**given, pad_variable_length_inputs=proto.pad_variable_length_inputs)
     except (text_format.ParseError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from None

@@ -1,5 +1,6 @@
 """All models that are served, and the thread that keeps them up to date."""
 
+import concurrent.futures
 import contextlib
 import logging
 import pathlib
@@ -25,6 +26,7 @@ class ModelManager:
         load: Loads and warms up a version's folder; gently, if it is told that requests are
             answered meanwhile.
         poll_seconds: How often the base paths are looked at; 0: only `poll` does.
+        load_threads: How many models load at a time; the versions of one load one by one.
 
     Example:
 
@@ -39,13 +41,19 @@ class ModelManager:
         models: Iterable[ModelConfig],
         load: Callable[[pathlib.Path, bool], Servable],
         poll_seconds: float = 1.0,
+        load_threads: int = 1,
     ):
         if poll_seconds < 0:
             raise ValueError(
                 f"`poll_seconds` must not be negative. Received: `poll_seconds={poll_seconds}`"
             )
+        if load_threads < 1:
+            raise ValueError(
+                f"`load_threads` must be positive. Received: `load_threads={load_threads}`"
+            )
         self._load = load
         self._poll_seconds = poll_seconds
+        self._load_threads = load_threads
         self._upkeep = threading.Lock()  # one thread at a time loads and unloads
         self._wake = threading.Event()
         self._stopped = False
@@ -67,8 +75,7 @@ class ModelManager:
     def poll(self) -> None:
         """Look at the base paths now, and load and unload what that asks for."""
         with self._upkeep:
-            for model in self._models.values():
-                self._refresh(model)
+            self._refresh(self._models.values())
             self._close_idle()
 
     def reload(self, models: Iterable[ModelConfig]) -> None:
@@ -145,8 +152,8 @@ class ModelManager:
             if model is None or model.config.base_path != config.base_path:
                 model = ServedModel(config, self._load, self._wake.set)
             model.config = config
-            self._refresh(model)  # before what it takes the place of goes
             models[config.name] = model
+        self._refresh(models.values())  # before what they take the place of goes
         gone = [model for model in self._models.values() if model not in models.values()]
         self._models = models
         for model in gone:
@@ -166,7 +173,15 @@ class ModelManager:
             else:
                 self.poll()
 
-    def _refresh(self, model: ServedModel) -> None:
+    def _refresh(self, models: Iterable[ServedModel]) -> None:
+        if self._load_threads == 1:
+            for model in models:
+                self._refresh_one(model)
+            return
+        with concurrent.futures.ThreadPoolExecutor(self._load_threads, "load-model") as threads:
+            list(threads.map(self._refresh_one, models))
+
+    def _refresh_one(self, model: ServedModel) -> None:
         try:
             model.refresh()
         except OSError as error:  # The disk may be back at the next look.

@@ -1,12 +1,16 @@
 """Which models are served, from where, and which of their versions."""
 
 import dataclasses
+import logging
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 
 from google.protobuf import text_format
 
 from ctr_keras.serving.protocol import model_server_config_pb2
+from ctr_keras.serving.server_files import SERVER_ROOT
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,18 +74,43 @@ def check_names(models: Iterable[ModelConfig]) -> tuple[ModelConfig, ...]:
     return models
 
 
-def read_models_config(path: str | pathlib.Path) -> tuple[ModelConfig, ...]:
+def read_models_config(
+    path: str | pathlib.Path, models_root: str | pathlib.Path | None = None
+) -> tuple[ModelConfig, ...]:
     """The models of a `models.config`, as TF Serving reads it.
+
+    The file that an export writes is for a container that has the folder of models at `/models`.
+    The same folder is somewhere else on this machine.
+
+    Args:
+        path: The file.
+        models_root: Folder that the file calls `/models`. Defaults to `/models` where there is
+            one, else to the file's own folder.
 
     Raises:
         ValueError: it is no such file, or asks for what only TF Serving can do.
     """
-    text = pathlib.Path(path).read_text(encoding="utf-8")
+    path = pathlib.Path(path)
+    text = path.read_text(encoding="utf-8")
     try:
         proto = text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
-        return models_of_proto(proto)
+        models = models_of_proto(proto)
     except (text_format.ParseError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from None
+    if models_root is None:
+        if pathlib.Path(SERVER_ROOT).exists():
+            return models
+        models_root = path.absolute().parent
+    return tuple(_below(model, pathlib.Path(models_root)) for model in models)
+
+
+def _below(model: ModelConfig, root: pathlib.Path) -> ModelConfig:
+    """The model with its base path below `root` in place of `/models`, if it is below that."""
+    if not model.base_path.is_relative_to(SERVER_ROOT):
+        return model
+    base_path = root / model.base_path.relative_to(SERVER_ROOT)
+    _LOG.info("Model %s: %s stands for %s", model.name, model.base_path, base_path)
+    return dataclasses.replace(model, base_path=base_path)
 
 
 def models_of_proto(proto) -> tuple[ModelConfig, ...]:

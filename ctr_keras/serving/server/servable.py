@@ -7,10 +7,12 @@ import numpy as np
 
 from ctr_keras.serving.deadline import Deadline
 from ctr_keras.serving.loaded_model import LoadedModel
+from ctr_keras.serving.server.background import in_background
 from ctr_keras.serving.server.batching import Batcher, BatchingConfig
 from ctr_keras.serving.server.gate import Gate
 from ctr_keras.serving.server.warmup import warm_up
 from ctr_keras.serving.signature import Signature
+from ctr_keras.serving.versions import SCHEMA_FILE, saved_schema
 
 
 class Servable:
@@ -28,7 +30,8 @@ class Servable:
         self._batchers: dict[str, Batcher] = {}
         for name, signature in model.signatures.items():
             if batching is not None and signature.rows_are_independent:
-                self._batchers[name] = Batcher(_runner(model, signature), batching)
+                padding = _padding(model, signature) if batching.pad_variable_length_inputs else {}
+                self._batchers[name] = Batcher(_runner(model, signature), batching, padding)
 
     @classmethod
     def load(
@@ -39,13 +42,17 @@ class Servable:
         gently: bool = False,
     ) -> "Servable":
         """Load a version and warm it up; gently, if another one answers meanwhile."""
+        # Not in the background: it holds Python's lock, and must not be made to wait meanwhile.
         model = LoadedModel(folder)
         try:
-            warm_up(model, gently)
+            if gently:
+                in_background(lambda: warm_up(model, gently))
+            else:
+                warm_up(model)
+            return cls(model, gate, batching)
         except BaseException:
             model.close()
             raise
-        return cls(model, gate, batching)
 
     def run(
         self,
@@ -77,6 +84,19 @@ class Servable:
         for batcher in self._batchers.values():
             batcher.close()
         self.model.close()
+
+
+def _padding(model: LoadedModel, signature: Signature) -> dict[str, bytes | int]:
+    """What fills up the signature's sequences, by the schema that an export wrote."""
+    if not (model.folder / SCHEMA_FILE).exists():
+        return {}
+    schema = saved_schema(model.folder)
+    found = {f.name: schema.padding(f.name) for f in schema.inputs if f.is_sequence}
+    return {
+        name: value.encode() if isinstance(value, str) else value
+        for name, value in found.items()
+        if name in signature.inputs
+    }
 
 
 def _runner(model: LoadedModel, signature: Signature):

@@ -33,6 +33,7 @@ class ServerConfig:
         rest_port: Of REST; 0 takes a free one.
         batching: How to gather rows of several requests; `None`: not at all.
         poll_seconds: How often to look for new versions; 0: never.
+        load_threads: Models that load at a time.
         running: Predictions that run at a time, beside batches.
         waiting: Predictions that may be there beside those; more are refused.
         timeout_seconds: How long a REST request may wait for its turn. A gRPC call has its own
@@ -49,6 +50,7 @@ class ServerConfig:
     rest_port: int = 8501
     batching: BatchingConfig | None = None
     poll_seconds: float = 1.0
+    load_threads: int = 1
     running: int = os.cpu_count() or 1
     waiting: int = 128
     timeout_seconds: float = 30.0
@@ -90,6 +92,7 @@ class Server:
             config.models,
             lambda folder, gently: Servable.load(folder, gate, config.batching, gently),
             config.poll_seconds,
+            config.load_threads,
         )
         metrics = Metrics()
         token = Token(config.token)

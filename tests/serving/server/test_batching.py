@@ -1,3 +1,4 @@
+import concurrent.futures
 import threading
 import time
 
@@ -90,6 +91,48 @@ def test_only_equal_shapes_are_merged(batcher, recorder):
     for value, answer in zip(values, in_threads(batcher, values), strict=True):
         np.testing.assert_array_equal(answer, 2 * value)
     assert sorted(recorder.batches) == [(2, 2), (2, 3)]
+
+
+@pytest.mark.parametrize("dtype", [np.int64, object])
+def test_sequences_of_any_length_share_a_padded_batch(dtype):
+    batches = []
+
+    def run(inputs):
+        batches.append(inputs)
+        return {"length": (inputs["ids"] != padding).sum(axis=1)}
+
+    padding, word = (b"", b"word") if dtype is object else (-1, 7)
+    batcher = Batcher(run, BatchingConfig(6, batch_timeout_micros=60_000_000), {"ids": padding})
+    lengths, answers = [3, 0, 5], [None] * 3
+
+    def ask(n):
+        inputs = {"age": np.ones((n + 1, 2)), "ids": np.full((n + 1, lengths[n]), word, dtype)}
+        answers[n] = batcher.run(inputs, NEVER)["length"].tolist()
+
+    threads = [threading.Thread(target=ask, args=(n,)) for n in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    batcher.close()
+    assert answers == [[3], [0, 0], [5, 5, 5]]
+    assert [batch["ids"].shape for batch in batches] == [(6, 5)]
+
+
+def test_a_long_sequence_does_not_make_others_as_long():
+    shapes = []
+
+    def run(inputs):
+        shapes.append(inputs["ids"].shape)
+        return {"y": inputs["ids"][:, :1]}
+
+    batcher = Batcher(run, BatchingConfig(8, 20_000), {"ids": 0})
+    with concurrent.futures.ThreadPoolExecutor(3) as threads:
+        for length in (3, 5000, 6000):
+            threads.submit(batcher.run, {"ids": np.ones((1, length), np.int64)}, NEVER)
+    batcher.close()
+    assert sum(rows for rows, length in shapes if length == 3) == 1
+    assert sum(rows for rows, length in shapes if length >= 5000) == 2
 
 
 def test_a_full_batch_does_not_wait(recorder):
@@ -196,7 +239,9 @@ def test_batching_file(tmp_path):
     )
     assert read_batching_file(path) == BatchingConfig(64, 0, num_batch_threads=3)
     path.write_text("pad_variable_length_inputs: true")
-    with pytest.raises(ValueError, match="pad_variable_length_inputs: true"):
+    assert read_batching_file(path) == BatchingConfig(pad_variable_length_inputs=True)
+    path.write_text("allowed_batch_sizes: [8, 16]")
+    with pytest.raises(ValueError, match=r"`allowed_batch_sizes=\[8, 16\]`"):
         read_batching_file(path)
     path.write_text("max_batch: 3")
     with pytest.raises(ValueError, match="batching.txt.*max_batch"):

@@ -1,6 +1,7 @@
 """`ctr-keras serve` as a user runs it."""
 
 import os
+import pathlib
 import signal
 import sys
 import threading
@@ -11,6 +12,7 @@ import pytest
 
 from ctr_keras import cli
 from ctr_keras.serving import Client, ClientOptions
+from ctr_keras.serving.server_files import SERVER_ROOT, write_server_files
 from tests.serving.server import saved
 
 
@@ -84,12 +86,28 @@ def test_config_batching_file_and_token(serve, shared_base, tmp_path):
     assert status == 0
 
 
+@pytest.mark.parametrize("root", [None, "elsewhere"])
+def test_the_config_that_export_writes(serve, versions, tmp_path, root):
+    """It names the paths of a container, where the folder of models is `/models`."""
+    if root is None and pathlib.Path(SERVER_ROOT).exists():
+        pytest.skip(f"this machine has {SERVER_ROOT}")
+    folder = tmp_path / (root or "saved_models")
+    saved.publish(versions[1], folder / "clicks", 1)
+    config = tmp_path / "saved_models" / "models.config"
+    config.parent.mkdir(exist_ok=True)
+    write_server_files(config.parent, "clicks")
+    assert '"/models/clicks"' in config.read_text()
+    options = () if root is None else ("--models-root", folder)
+    assert serve("--config", config, *options, *FREE, ask=check_both())[0] == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
         ([], 2, "give either --model or --config"),
         (["--model", "clicks"], 2, "expected NAME=BASE_PATH, got 'clicks'"),
         (["--config", "nowhere.config"], 1, "nowhere.config"),
+        (["--model", "a=b", "--models-root", "c"], 2, "--models-root goes with --config"),
         (["--model", "a=b", "--max-request-mb", "0"], 1, "`request_bytes=0`"),
         (["--model", "a=b", "--tls-cert", "x"], 1, "go together"),
         (["--model", "a=b", "--model", "a=c"], 1, "same name"),

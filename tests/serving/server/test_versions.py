@@ -24,8 +24,8 @@ def manage():
     def load(folder, gently):
         return Servable.load(folder, gate, gently=gently)
 
-    def manage(*configs, poll_seconds=0):
-        manager = ModelManager(configs, load, poll_seconds)
+    def manage(*configs, poll_seconds=0, load=load, load_threads=1):
+        manager = ModelManager(configs, load, poll_seconds, load_threads)
         manager.start()
         started.append(manager)
         return manager
@@ -117,6 +117,23 @@ def test_a_version_in_use_is_not_unloaded(manage, versions, base):
         assert states(manager)[version] is State.UNLOADING
         servable.run("serving_default", saved.make_inputs(1))
     wait_for(lambda: states(manager)[1] is State.END)  # by the manager's thread, untold
+
+
+def test_models_load_at_the_same_time(manage, versions, tmp_path):
+    """Each waits in its loading until all do; one that fails leaves the others."""
+    together = threading.Barrier(3)
+
+    def load(folder, gently):
+        together.wait(20)
+        return Servable.load(folder, Gate(1, 1))
+
+    configs = [ModelConfig(name, tmp_path / name) for name in ("a", "b", "broken")]
+    for config in configs:
+        saved.publish(versions[1], config.base_path, 1)
+    half_written(tmp_path / "broken" / "1")
+    manager = manage(*configs, load=load, load_threads=3)
+    assert manager.available() == {"a": [1], "b": [1], "broken": []}
+    assert answer(manager, ModelName("b")) == 1
 
 
 def test_stop_does_not_wait_for_a_version_that_loads(versions, base):
@@ -291,10 +308,20 @@ def test_models_config(tmp_path):
         }
         """
     )
-    a, b, c, d = read_models_config(path)
+    a, b, c, d = read_models_config(path, "/models")
     assert (a.name, str(a.base_path), a.versions) == ("a", "/models/a", VersionPolicy(latest=1))
     assert (b.versions, b.labels) == (VersionPolicy(specific=(3, 1)), {"stable": 3})
     assert (c.versions, d.versions) == (VersionPolicy(), VersionPolicy(latest=2))
+
+
+def test_only_paths_below_models_are_moved(tmp_path):
+    paths = ["/models/a", "/models", "/models2/c", "/data/models/d"]
+    configs = "".join(
+        f'config {{ name: "{n}" base_path: "{path}" }}' for n, path in enumerate(paths)
+    )
+    (tmp_path / "models.config").write_text(f"model_config_list {{ {configs} }}")
+    found = read_models_config(tmp_path / "models.config", "/here")
+    assert [str(m.base_path) for m in found] == ["/here/a", "/here", *paths[2:]]
 
 
 @pytest.mark.parametrize(
