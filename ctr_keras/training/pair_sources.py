@@ -1,18 +1,22 @@
 """What a pre-training learns from: pairs of texts or of pictures, and the encoder for them."""
 
+import concurrent.futures
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from ctr_keras import metrics
+from ctr_keras.data.split import SPLITS
 from ctr_keras.pretraining import ImageEncoder, TextEncoder, pair_texts, read_pairs
+from ctr_keras.pretraining.corrupt_images import CorruptImages
 from ctr_keras.pretraining.text_encoder import identity
 from ctr_keras.pretraining.text_head import TextHead
 from ctr_keras.pretraining.token_states import TokenStates
+from ctr_keras.sources import Report, to_stderr
 
 _TEXTS = ("query", "item", "negative")
 
@@ -38,10 +42,22 @@ def _accuracy(
     encode: Callable[[list[str]], np.ndarray],
     path: str | os.PathLike,
     images: str | os.PathLike | None = None,
+    left_out: Sequence[str] = (),
 ) -> dict[str, float]:
-    queries, items, own = pair_texts(path, images)
+    queries, items, own = pair_texts(path, images, left_out)
     vectors = encode(queries), encode(items)
     return {f"acc_{n}": metrics.top_n_accuracy(*vectors, n=n, own=own) for n in (1, 5)}
+
+
+def _texts_of(data: str, read: Iterable[tuple[str, str]]) -> set[str]:
+    """The distinct texts of some splits, each with its views."""
+    return {
+        text.decode()
+        for split, views in read
+        for batch in read_pairs(f"{data}/{split}", 4096, views=views).as_numpy_iterator()
+        for name in _TEXTS
+        for text in np.unique(batch[name])
+    }
 
 
 class TextPairs:
@@ -78,25 +94,16 @@ class TextPairs:
         self.views = views
         whole = self._whole()
         self._start = whole.head()
+        # It is tested on queries, whatever it learns from.
+        read = {("train", views), ("valid", views), ("valid", "query"), ("test", "query")}
         self.states = TokenStates.of(
-            self._texts(), whole, identity(encoder), states, progress=progress
+            _texts_of(data, read), whole, identity(encoder), states, progress=progress
         )
 
     def _whole(self) -> TextEncoder:
         encoder = TextEncoder.from_preset(self.preset, self.max_tokens)
         encoder.train_last(self.layers)
         return encoder
-
-    def _texts(self) -> set[str]:
-        """All that training and tests meet; tests are on queries."""
-        read = {("train", self.views), ("valid", self.views), ("valid", "query"), ("test", "query")}
-        return {
-            text.decode()
-            for split, views in read
-            for batch in read_pairs(f"{self.data}/{split}", 4096, views=views).as_numpy_iterator()
-            for name in _TEXTS
-            for text in np.unique(batch[name])
-        }
 
     def encoder(self) -> TextHead:
         """What learns, as it starts."""
@@ -135,6 +142,12 @@ class PicturePairs:
         layers: How many of the encoder's last layers learn, or `None` for all.
         views: As for `read_pairs`.
         images: Folder that the paths of pictures are within.
+        skip_corrupt: Whether pairs with a picture that cannot be decoded are left out; otherwise it
+            is an error.
+        report: Called with a line for the user if there are such pictures.
+
+    Raises:
+        ValueError: a picture cannot be decoded (it is named).
     """
 
     def __init__(
@@ -146,6 +159,8 @@ class PicturePairs:
         layers: int | None,
         views: str,
         images: str,
+        skip_corrupt: bool,
+        report: Report = to_stderr,
     ):
         self.data = data
         self.batch_size = batch_size
@@ -153,6 +168,20 @@ class PicturePairs:
         self.layers = layers
         self.views = views
         self.images = images
+        self.corrupt = self._corrupt(skip_corrupt, report)
+
+    def _corrupt(self, skip: bool, report: Report) -> list[str]:
+        """Paths of the pictures that cannot be decoded."""
+        paths = sorted(_texts_of(self.data, {(split, "query") for split in SPLITS}) - {""})
+        encoder = self.encoder()
+        found = CorruptImages(skip)
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            errors = pool.map(lambda path: encoder.error_of(f"{self.images}/{path}"), paths)
+            for path, error in zip(paths, errors, strict=True):
+                if error:
+                    found.add(path, error)
+        found.tell(len(paths), report)
+        return found.names
 
     def encoder(self) -> ImageEncoder:
         """What learns, as it starts."""
@@ -172,9 +201,10 @@ class PicturePairs:
         """Batches of a split, for `ContrastiveModel`."""
         return read_pairs(
             f"{self.data}/{split}", self.batch_size, views=self.views, images=self.images,
-            **shuffling,
+            left_out=self.corrupt, **shuffling,
         )  # fmt: skip
 
     def accuracy(self, encoder: ImageEncoder, split: str) -> dict[str, float]:
         """As `pair_accuracy`."""
-        return _accuracy(encoder.encode, f"{self.data}/{split}", self.images)
+        path = f"{self.data}/{split}"
+        return _accuracy(encoder.encode, path, self.images, self.corrupt)

@@ -12,7 +12,7 @@ from ctr_keras.pretraining.text_weights import MINILM
 from ctr_keras.seed import set_seed
 from ctr_keras.training.checkpoint import Checkpoint, key_of
 from ctr_keras.training.pair_sources import PicturePairs, TextPairs
-from ctr_keras.training.progress import ProgressBar
+from ctr_keras.training.progress import ProgressBar, batches_of
 
 SMALL = "small"
 _MONITOR = "val_accuracy_at_1"
@@ -28,6 +28,8 @@ class PretrainingConfig:
         data: Folder that `ctr-keras prepare pairs` or `simulate pictures` made.
         out: Where checkpoints, the best model and its encoder go.
         images: Of pairs of pictures: the folder that their paths are within.
+        skip_corrupt: Whether pairs with a picture that cannot be decoded are left out; otherwise it
+            is an error.
         encoder: What to start from, as `ck.pretraining.TextEncoder.from_preset` takes it, or of
             pictures `ImageEncoder.from_preset`. By default a published text encoder, or of pictures
             `"small"`: `ImageEncoder.small()`, which knows nothing yet.
@@ -51,6 +53,7 @@ class PretrainingConfig:
     data: str
     out: str
     images: str | None = None
+    skip_corrupt: bool = False
     encoder: str | None = None
     max_tokens: int = 32
     layers: int | None = None
@@ -107,8 +110,8 @@ def pretrain(
         progress: Whether to show progress on standard error.
 
     Raises:
-        ValueError: the data or a setting is not usable, or `config.out` holds a training with
-            other settings.
+        ValueError: the data, a picture or a setting is not usable, or `config.out` holds a training
+            with other settings.
     """
     if config.epochs < 1:
         raise ValueError(f"`epochs` must be positive. Received: `epochs={config.epochs}`")
@@ -126,7 +129,7 @@ def pretrain(
     epoch = len(checkpoint.history)
     if epoch < config.epochs and not checkpoint.is_over:
         rows = pairs.read("train", shuffle=True, seed=config.seed, epoch=epoch)
-        bar = [ProgressBar(int(rows.cardinality()))] if progress else []
+        bar = [ProgressBar(batches_of(rows))] if progress else []
         model.fit(
             rows,
             validation_data=pairs.read("valid"),
@@ -176,6 +179,7 @@ def _pairs_of(config: PretrainingConfig, progress: bool) -> TextPairs | PictureP
         layers=config.layers,
         views=config.views,
         images=config.images,
+        skip_corrupt=config.skip_corrupt,
     )
 
 
