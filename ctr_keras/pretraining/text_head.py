@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras import ops
 
 from ctr_keras.api_export import export
+from ctr_keras.extras import require
 from ctr_keras.losses.info_nce import unit_vectors
 
 _PARTS = 4
@@ -97,6 +98,8 @@ class TextHead(keras.Model):
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
+        # It registers the layers.
+        require("keras_hub", extra="text", purpose="A text encoder")
         layers = [
             keras.saving.deserialize_keras_object(layer, custom_objects)
             for layer in config["layers"]

@@ -35,7 +35,7 @@ class PretrainingConfig:
             `"small"`: `ImageEncoder.small()`, which knows nothing yet.
         max_tokens: Tokens of a text, at most.
         layers: How many of the encoder's last layers learn. By default 2 of a text encoder, all of
-            an image encoder.
+            an image encoder. Those of a text encoder that do not learn are without dropout.
         epochs: Number of epochs.
         batch_size: Pairs a batch.
         learning_rate: Of Adam.
