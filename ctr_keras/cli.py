@@ -465,6 +465,9 @@ def pretrain(
         pathlib.Path | None,
         typer.Option(help="Of pairs of pictures: the folder that their paths are within."),
     ] = None,
+    skip_corrupt: Annotated[
+        bool, typer.Option("--skip-corrupt", help="Leave pairs with a broken picture out.")
+    ] = False,
     encoder: Annotated[
         str | None,
         typer.Option(
@@ -484,6 +487,13 @@ def pretrain(
     momentum: Annotated[float, typer.Option(help="Of the encoder's slow copy.")] = 0.999,
     triplet_weight: Annotated[float, typer.Option(min=0, help="0: no hard negatives.")] = 1.0,
     margin: Annotated[float, typer.Option(help="Of the triplet loss.")] = 0.2,
+    states: Annotated[
+        pathlib.Path | None,
+        typer.Option(
+            help="Folder of what the layers that do not learn make of each text, which trainings "
+            "of one encoder share. Default: states in --out."
+        ),
+    ] = None,
     views: Annotated[
         str, typer.Option(help="query: a query and its item, or item: two views of an item.")
     ] = "query",
@@ -501,6 +511,7 @@ def pretrain(
         data=str(data),
         out=str(out),
         images=None if images is None else str(images),
+        skip_corrupt=skip_corrupt,
         encoder=encoder,
         max_tokens=max_tokens,
         layers=layers,
@@ -511,6 +522,7 @@ def pretrain(
         momentum=momentum,
         triplet_weight=triplet_weight,
         margin=margin,
+        states=None if states is None else str(states),
         views=views,
         patience=patience,
         seed=seed,

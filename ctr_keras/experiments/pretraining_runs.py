@@ -14,6 +14,7 @@ from ctr_keras.pretraining.text_weights import MINILM
 
 _CODE = ("data", "losses", "pretraining", "training")
 _ENCODER_FILE = "encoder.keras"
+_STATES = "states"  # Beside the folders of the trainings, which share it.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +58,7 @@ class PretrainingRun:
             {
                 "options": self.options,
                 "seed": self.seed,
-                "encoder": identity(self._config("").encoder or MINILM),
+                "encoder": identity(self._config("", "").encoder or MINILM),
                 "pairs": [data.Manifest.load(f"{self.pairs}/{name}").digest for name in splits],
                 "code": jobs.code_digest(*_CODE),
             }
@@ -71,7 +72,9 @@ class PretrainingRun:
         """Train, test, and keep the encoder."""
         is_resumed = work.exists()
         started = time.perf_counter()
-        found = training.pretrain(self._config(str(work)), progress=False)
+        found = training.pretrain(
+            self._config(str(work), str(keep.parent / _STATES)), progress=False
+        )
         seconds = time.perf_counter() - started
         os.replace(found.encoder, keep / _ENCODER_FILE)
         return PretrainingOutcome(
@@ -83,5 +86,7 @@ class PretrainingRun:
         seconds = "" if outcome.seconds is None else f", {outcome.seconds:.0f} s"
         return f"seed {self.seed}: Acc@1 {outcome.after['acc_1']:.4f}{seconds}  {self.options}"
 
-    def _config(self, out: str) -> training.PretrainingConfig:
-        return training.PretrainingConfig(data=self.pairs, out=out, seed=self.seed, **self.options)
+    def _config(self, out: str, states: str) -> training.PretrainingConfig:
+        return training.PretrainingConfig(
+            data=self.pairs, out=out, states=states, seed=self.seed, **self.options
+        )

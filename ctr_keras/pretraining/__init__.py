@@ -7,6 +7,7 @@ from ctr_keras.pretraining.memory_bank import MemoryBank
 from ctr_keras.pretraining.pairs import pair_texts, read_pairs
 from ctr_keras.pretraining.text_encoder import TextEncoder
 from ctr_keras.pretraining.text_encoding import encode_items, encode_texts
+from ctr_keras.pretraining.text_head import TextHead
 from ctr_keras.pretraining.text_weights import encoder_width
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "ImageEncoder",
     "MemoryBank",
     "TextEncoder",
+    "TextHead",
     "encode_item_images",
     "encode_items",
     "encode_texts",

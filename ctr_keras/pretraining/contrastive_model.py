@@ -37,7 +37,9 @@ class ContrastiveModel(keras.Model):
 
     Args:
         encoder: A Keras model whose output is unit vectors `(batch, width)`, with an attribute
-            `width` and a configuration, such as `TextEncoder` or `ImageEncoder`.
+            `width` and a configuration, such as `TextEncoder` or `ImageEncoder`. Where only the
+            last layers of a `TextEncoder` learn, its `head` does the same at a fraction of the
+            work, with `encoder.states` of texts that are made beforehand.
         bank_size: Slots of the memory bank, or 0 for none.
         momentum: Share of the copy that stays at each step.
         temperature: Where it starts.

@@ -16,13 +16,13 @@ from ctr_keras.api_export import export
 from ctr_keras.argument_checks import check_positive_integer
 from ctr_keras.losses.info_nce import unit_vectors
 from ctr_keras.pretraining import image_weights
+from ctr_keras.pretraining.corrupt_images import CorruptImages
 from ctr_keras.pretraining.small_convnet import small_convnet
 from ctr_keras.sources import Report, to_stderr
 
 Image = bytes | str | os.PathLike
 FRAMINGS = ("pad", "crop")
 _BATCH = 64
-_NAMED = 5
 
 
 @export
@@ -222,19 +222,14 @@ class ImageEncoder(keras.Model):
         """
         check_positive_integer("batch_size", batch_size)
         vectors = np.zeros((len(images), self.width), np.float32)
-        corrupt: list[str] = []
+        corrupt = CorruptImages(skip_corrupt)
         for first in range(0, len(images), batch_size):
             part = images[first : first + batch_size]
             vectors[first : first + batch_size], errors = self.try_encode(part)
             for place, error in errors.items():
-                image = part[place]
-                is_path = not isinstance(image, bytes)
-                corrupt.append(str(image) if is_path else f"row {first + place} of `images`")
-                if not skip_corrupt:
-                    raise ValueError(f"{corrupt[0]} {error}; `skip_corrupt` passes over it")
-        if corrupt:
-            shown = ", ".join(corrupt[:_NAMED]) + (", ..." if len(corrupt) > _NAMED else "")
-            report(f"{len(corrupt):,} of {len(images):,} images cannot be decoded: {shown}")
+                image, row = part[place], f"row {first + place} of `images`"
+                corrupt.add(row if isinstance(image, bytes) else str(image), error)
+        corrupt.tell(len(images), report)
         return vectors
 
     def try_encode(self, images: Sequence[Image]) -> tuple[np.ndarray, dict[int, str]]:
@@ -253,6 +248,15 @@ class ImageEncoder(keras.Model):
         if pictures:
             vectors[list(pictures)] = self._infer(tf.stack(list(pictures.values()))).numpy()
         return vectors, {n: error for n, (_, error) in enumerate(found) if error}
+
+    def error_of(self, image: Image) -> str:
+        """Why an image cannot be decoded, or `""`.
+
+        Args:
+            image: As of `encode`.
+        """
+        picture, error = self._attempt(image)
+        return "is empty" if picture is None and not error else error
 
     def _attempt(self, image: Image) -> tuple[tf.Tensor | None, str]:
         """The picture, `None` for empty bytes, and the reason why it cannot be decoded."""

@@ -11,6 +11,7 @@ from rich.progress import track
 from ctr_keras.argument_checks import check_positive_integer
 from ctr_keras.data.vector_table import ITEM_VECTORS, VectorTable
 from ctr_keras.pretraining import image_weights
+from ctr_keras.pretraining.corrupt_images import CorruptImages
 from ctr_keras.pretraining.image_encoder import ImageEncoder
 from ctr_keras.pretraining.picture_files import PictureFiles, open_pictures
 from ctr_keras.pretraining.prepared_items import read_items, texts_of
@@ -74,35 +75,30 @@ def encode_item_images(
         wanted.sort(key=lambda place: files.order[pictures[place]])
         batches = [wanted[n : n + batch_size] for n in range(0, len(wanted), batch_size)]
         console = Console(stderr=True, quiet=not progress)
-        corrupt: list[str] = []
+        corrupt = CorruptImages(skip_corrupt)
         waiting: list[tuple[np.ndarray, np.ndarray]] = []
         for places in track(batches, f"{len(wanted):,} pictures", console=console):
             names = [pictures[place] for place in places]
-            vectors, broken = _encoded(model, files, names, skip_corrupt)
-            corrupt += broken
+            vectors = _encoded(model, files, names, corrupt)
             is_made = vectors.any(axis=1)
             waiting.append((keys[places][is_made], vectors[is_made]))
             if len(waiting) == _SAVE_EVERY or places is batches[-1]:
                 made, found = (np.concatenate(parts) for parts in zip(*waiting, strict=True))
                 table, waiting = table.extended(made, found), []
-    if corrupt:
-        shown = ", ".join(corrupt[:_NAMED])
-        report(f"{len(corrupt):,} pictures cannot be decoded, such as {shown}")
+    corrupt.tell(len(wanted), report)
     return table
 
 
 def _encoded(
-    model: ImageEncoder, files: PictureFiles, names: list[str], skip_corrupt: bool
-) -> tuple[np.ndarray, list[str]]:
-    """Vectors of some pictures, zeros for the corrupt ones, and the names of those."""
+    model: ImageEncoder, files: PictureFiles, names: list[str], corrupt: CorruptImages
+) -> np.ndarray:
+    """Vectors of some pictures, zeros for the corrupt ones, which are noted."""
     contents = [files.read(name) for name in names]
     vectors, errors = model.try_encode(contents)
     errors |= {n: "is empty" for n, content in enumerate(contents) if not content}
-    corrupt = [files.label(names[n]) for n in sorted(errors)]
-    if corrupt and not skip_corrupt:
-        error = errors[min(errors)]
-        raise ValueError(f"{corrupt[0]} {error}; `skip_corrupt` passes over it")
-    return vectors, corrupt
+    for n in sorted(errors):
+        corrupt.add(files.label(names[n]), errors[n])
+    return vectors
 
 
 def _pictures(

@@ -2,6 +2,7 @@
 
 import functools
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ def read_pairs(
     *,
     views: str = "query",
     images: str | os.PathLike | None = None,
+    left_out: Sequence[str] = (),
     shuffle: bool = False,
     seed: int = 0,
     epoch: int = 0,
@@ -28,12 +30,15 @@ def read_pairs(
         path: Folder of a split.
         batch_size: Pairs a batch.
         views: What a pair is: `"query"` for a query and the item it led to; `"item"` for two views
-            of the item, every other word of its text and the words between, which knows nothing of
-            what people search for.
+            of the item, which know nothing of what people search for: every other word of its text
+            and the words between, or two random parts of its picture, mirrored or not, which are a
+            pair's own and the same in every epoch.
         images: Folder that the texts are paths within: the files' content takes their place, for
-            an `ImageEncoder`, as pairs of `"query"`.
+            an `ImageEncoder`.
+        left_out: Texts, such as paths of corrupt pictures: pairs with one of them are left out, so
+            that a batch is smaller or not there, and one that is a hard negative counts as none.
         shuffle: Whether to shuffle.
-        seed: Of the shuffle.
+        seed: Of the shuffle, and of the parts of pictures.
         epoch: Number of the first epoch, as for `ck.data.read`.
 
     Returns:
@@ -41,30 +46,44 @@ def read_pairs(
         `has_negative` bool `(batch,)`.
 
     Raises:
-        ValueError: `views` is none of these or not for images, or there is no data.
+        ValueError: `views` is none of these, or there is no data.
     """
     if views not in VIEWS:
         raise ValueError(f"`views` must be one of {VIEWS}. Received: `views={views!r}`")
-    if images is not None and views == "item":
-        raise ValueError(
-            'Two views of an item are made of its words. Received: `images` with `views="item"`'
-        )
 
     def as_pairs(x: dict[str, Any], y: tf.Tensor) -> dict[str, tf.Tensor]:
-        if views == "item":
+        if views == "item" and images is None:
             words = tf.strings.split(x["item"])
             odd, even = (
                 tf.strings.reduce_join(words[:, first::2], axis=1, separator=" ")
                 for first in (0, 1)
             )
             x = {**x, "query": odd, "item": tf.where(even == "", odd, even)}
+        if len(left_out):
+            x = _without(tf.constant(list(left_out)), x)
         return {**x, "has_negative": tf.not_equal(x["negative"], "")}
 
     rows = read(path, batch_size=batch_size, shuffle=shuffle, seed=seed, epoch=epoch)
     pairs = rows.map(as_pairs)
+    if len(left_out):
+        pairs = pairs.filter(lambda batch: tf.size(batch["item_id"]) > 0)
     if images is None:
         return pairs
-    return pairs.map(functools.partial(_with_content, os.fspath(images)), tf.data.AUTOTUNE)
+    folder = os.fspath(images)
+    if views == "item":
+        return pairs.map(functools.partial(_parts, folder, seed), tf.data.AUTOTUNE)
+    return pairs.map(functools.partial(_with_content, folder), tf.data.AUTOTUNE)
+
+
+def _without(texts: tf.Tensor, pairs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Pairs without those of some texts."""
+    is_out = {
+        name: tf.reduce_any(pairs[name][:, tf.newaxis] == texts, axis=1)
+        for name in ("query", "item", "negative")
+    }
+    kept = ~(is_out["query"] | is_out["item"])
+    pairs = {**pairs, "negative": tf.where(is_out["negative"], "", pairs["negative"])}
+    return {name: tf.boolean_mask(values, kept) for name, values in pairs.items()}
 
 
 def _with_content(folder: str, pairs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -78,16 +97,46 @@ def _with_content(folder: str, pairs: dict[str, tf.Tensor]) -> dict[str, tf.Tens
     return {**pairs, **{name: tf.map_fn(content, pairs[name]) for name in names}}
 
 
+def _parts(folder: str, seed: int, pairs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Pairs of two parts of the item's picture."""
+    names = tf.strings.join([pairs["query"], pairs["item"]], "\n")
+    own = tf.strings.to_hash_bucket_fast(names, 2**31 - 1)
+    pairs = _with_content(folder, {**pairs, "query": pairs["item"]})
+    for number, name in enumerate(("query", "item")):
+        seeds = tf.stack([own, tf.fill(tf.shape(own), tf.constant(2 * seed + number, tf.int64))], 1)
+        pairs[name] = tf.map_fn(_part, (pairs[name], seeds), fn_output_signature=tf.string)
+    return pairs
+
+
+def _part(given: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+    """A part of a picture, at least a quarter, mirrored or not; `""` stays what it is."""
+    image, seed = given
+
+    def part() -> tf.Tensor:
+        pixels = tf.io.decode_image(image, channels=3, expand_animations=False)
+        pixels.set_shape((None, None, 3))
+        first, size, _ = tf.image.stateless_sample_distorted_bounding_box(
+            tf.shape(pixels), [[[0.0, 0.0, 1.0, 1.0]]], seed, area_range=(0.25, 1.0)
+        )
+        pixels = tf.image.stateless_random_flip_left_right(tf.slice(pixels, first, size), seed)
+        return tf.io.encode_jpeg(pixels, quality=95)
+
+    return tf.cond(tf.equal(image, ""), lambda: image, part)
+
+
 def pair_texts(
-    path: str | os.PathLike, images: str | os.PathLike | None = None
+    path: str | os.PathLike,
+    images: str | os.PathLike | None = None,
+    left_out: Sequence[str] = (),
 ) -> tuple[list[str], list[str], np.ndarray]:
     """What Acc@N compares: queries, the distinct items, and which item is each query's.
 
     Args:
         path: Folder of a split.
         images: Folder that the texts are paths within, which it is then part of.
+        left_out: As of `read_pairs`.
     """
-    parts = list(read_pairs(path, 4096).as_numpy_iterator())
+    parts = list(read_pairs(path, 4096, left_out=left_out).as_numpy_iterator())
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     _, first, own = np.unique(columns["item_id"], return_index=True, return_inverse=True)
     queries, items = ([text.decode() for text in columns[name]] for name in ("query", "item"))

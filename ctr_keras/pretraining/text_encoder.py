@@ -10,12 +10,11 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from keras import ops
 
 from ctr_keras import files
 from ctr_keras.api_export import export
 from ctr_keras.extras import require
-from ctr_keras.losses.info_nce import unit_vectors
+from ctr_keras.pretraining.text_head import TextHead, mean_vectors
 from ctr_keras.pretraining.text_weights import MINILM, is_file, weights_folder
 
 _PIECE_START, _PIECE_END = "[CLS]", "[SEP]"
@@ -158,20 +157,48 @@ class TextEncoder(keras.Model):
         return tf.concat([ends[0], tf.cast(pieces, tf.int64), ends[1]], axis=1)
 
     def call(self, texts, training=False):
-        tokens = self.tokens(texts)
-        # The backbone needs a position, also where all texts are empty.
+        inputs = self._inputs(self.tokens(texts))
+        outputs = self.backbone(inputs, training=training)["sequence_output"]
+        return mean_vectors(outputs, inputs["padding_mask"])
+
+    def _inputs(self, tokens: tf.RaggedTensor) -> dict[str, tf.Tensor]:
+        """What the backbone takes."""
+        # It needs a position, also where all texts are empty.
         length = tf.maximum(tokens.bounding_shape()[1], 1)
-        mask = tf.sequence_mask(tokens.row_lengths(), length)
         ids = tf.cast(tokens.to_tensor(shape=tf.stack([-1, length])), tf.int32)
-        inputs = {
+        mask = tf.sequence_mask(tokens.row_lengths(), length)
+        return {
             "token_ids": ids,
             "segment_ids": tf.zeros_like(ids),
             "padding_mask": tf.cast(mask, tf.int32),
         }
-        outputs = self.backbone(inputs, training=training)["sequence_output"]
-        weight = ops.expand_dims(ops.cast(mask, "float32"), -1)
-        total = ops.sum(ops.cast(outputs, "float32") * weight, axis=1)
-        return unit_vectors(total)  # The mean and the sum have one direction.
+
+    def states(self, texts: tf.Tensor) -> tf.RaggedTensor:
+        """What the layers that do not learn make of each token: float32 `(batch, any, width)`.
+
+        Without dropout, so that they are the same whenever a text occurs. `head` goes on from here.
+
+        Args:
+            texts: Strings `(batch,)`.
+        """
+        first = self._first_trained()
+        below = f"transformer_layer_{first - 1}" if first else "embeddings_dropout"
+        frozen = keras.Model(self.backbone.inputs, self.backbone.get_layer(below).output)
+        tokens = self.tokens(texts)
+        outputs = tf.cast(frozen(self._inputs(tokens), training=False), tf.float32)
+        return tf.RaggedTensor.from_tensor(outputs, lengths=tokens.row_lengths())
+
+    def head(self) -> TextHead:
+        """The layers that learn, as a model of `states`; what it learns, this encoder learns."""
+        return TextHead(self.backbone.transformer_layers[self._first_trained() :], self.width)
+
+    def _first_trained(self) -> int:
+        if self.trained_layers is None:
+            raise ValueError(
+                "All weights learn, so that no states stay as they are; see `train_last`. "
+                "Received: `trained_layers=None`"
+            )
+        return self.backbone.num_layers - self.trained_layers
 
     def compute_output_spec(self, texts, training=False):
         return keras.KerasTensor((*texts.shape, self.width), "float32")

@@ -10,7 +10,8 @@ from ctr_keras.training.evaluate_cold_start import (
     evaluate_cold_start,
 )
 from ctr_keras.training.gate_usage import GateUsage, gate_usage
-from ctr_keras.training.pretrain import Pretraining, PretrainingConfig, pair_accuracy, pretrain
+from ctr_keras.training.pair_sources import pair_accuracy
+from ctr_keras.training.pretrain import Pretraining, PretrainingConfig, pretrain
 from ctr_keras.training.train import Training, TrainingConfig, train
 
 __all__ = [

@@ -1,29 +1,23 @@
 """Pre-training of an encoder on pairs, from a published one or where it stopped."""
 
 import dataclasses
-import os
 import pathlib
 from typing import Any
 
 import keras
 
-from ctr_keras import metrics
-from ctr_keras.pretraining import (
-    ContrastiveModel,
-    ImageEncoder,
-    TextEncoder,
-    pair_texts,
-    read_pairs,
-)
+from ctr_keras.pretraining import ContrastiveModel
 from ctr_keras.pretraining.memory_bank import SIZE
 from ctr_keras.pretraining.text_weights import MINILM
 from ctr_keras.seed import set_seed
 from ctr_keras.training.checkpoint import Checkpoint, key_of
-from ctr_keras.training.progress import ProgressBar
+from ctr_keras.training.pair_sources import PicturePairs, TextPairs
+from ctr_keras.training.progress import ProgressBar, batches_of
 
 SMALL = "small"
 _MONITOR = "val_accuracy_at_1"
 _TEXT_LAYERS = 2
+_STATES = "states"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,12 +28,14 @@ class PretrainingConfig:
         data: Folder that `ctr-keras prepare pairs` or `simulate pictures` made.
         out: Where checkpoints, the best model and its encoder go.
         images: Of pairs of pictures: the folder that their paths are within.
+        skip_corrupt: Whether pairs with a picture that cannot be decoded are left out; otherwise it
+            is an error.
         encoder: What to start from, as `ck.pretraining.TextEncoder.from_preset` takes it, or of
             pictures `ImageEncoder.from_preset`. By default a published text encoder, or of pictures
             `"small"`: `ImageEncoder.small()`, which knows nothing yet.
         max_tokens: Tokens of a text, at most.
         layers: How many of the encoder's last layers learn. By default 2 of a text encoder, all of
-            an image encoder.
+            an image encoder. Those of a text encoder that do not learn are without dropout.
         epochs: Number of epochs.
         batch_size: Pairs a batch.
         learning_rate: Of Adam.
@@ -48,6 +44,8 @@ class PretrainingConfig:
         triplet_weight: Weight of the triplet loss, 0 for none.
         margin: Of the triplet loss.
         patience: Epochs without a better validation Acc@1 before it stops, or `None`.
+        states: Folder of what the layers that do not learn make of each text, which trainings of
+            one encoder share: `4 * width` bytes a token. By default `states` in `out`.
         views: What a pair is, as for `ck.pretraining.read_pairs`; it is tested on queries always.
         seed: Of the order of pairs and of dropout.
     """
@@ -55,6 +53,7 @@ class PretrainingConfig:
     data: str
     out: str
     images: str | None = None
+    skip_corrupt: bool = False
     encoder: str | None = None
     max_tokens: int = 32
     layers: int | None = None
@@ -66,6 +65,7 @@ class PretrainingConfig:
     triplet_weight: float = 1.0
     margin: float = 0.2
     patience: int | None = None
+    states: str | None = None
     views: str = "query"
     seed: int = 0
 
@@ -110,90 +110,80 @@ def pretrain(
         progress: Whether to show progress on standard error.
 
     Raises:
-        ValueError: the data or a setting is not usable, or `config.out` holds a training with
-            other settings.
+        ValueError: the data, a picture or a setting is not usable, or `config.out` holds a training
+            with other settings.
     """
     if config.epochs < 1:
         raise ValueError(f"`epochs` must be positive. Received: `epochs={config.epochs}`")
-    source, out = pathlib.Path(config.data), pathlib.Path(config.out)
+    out = pathlib.Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
     # Where the pictures lie may change; the pairs tell which they are.
     key = key_of(config) | {"images": config.images is not None}
+    del key["states"]
     checkpoint = Checkpoint(out, key, config.patience, _MONITOR)
     if restart:
         checkpoint.discard()
+    pairs = _pairs_of(config, progress)
     set_seed(config.seed)
-    model = checkpoint.restore() or _new_model(config)
+    model = checkpoint.restore() or _new_model(pairs.encoder(), config)
     epoch = len(checkpoint.history)
     if epoch < config.epochs and not checkpoint.is_over:
-        rows = read_pairs(
-            source / "train",
-            config.batch_size,
-            views=config.views,
-            images=config.images,
-            shuffle=True,
-            seed=config.seed,
-            epoch=epoch,
-        )
-        bar = [ProgressBar(int(rows.cardinality()))] if progress else []
+        rows = pairs.read("train", shuffle=True, seed=config.seed, epoch=epoch)
+        bar = [ProgressBar(batches_of(rows))] if progress else []
         model.fit(
             rows,
-            validation_data=read_pairs(
-                source / "valid", config.batch_size, views=config.views, images=config.images
-            ),
+            validation_data=pairs.read("valid"),
             initial_epoch=epoch,
             epochs=config.epochs,
-            callbacks=[_PairAccuracy(source / "valid", config.images), checkpoint, *bar],
+            callbacks=[_PairAccuracy(pairs), checkpoint, *bar],
             verbose=0,
             shuffle=False,  # The reader shuffles.
         )
     best = keras.models.load_model(checkpoint.best_file).encoder
-    best.save(out / "encoder.keras")
+    pairs.with_trained(best).save(out / "encoder.keras")
     set_seed(config.seed)
-    before, after = (
-        pair_accuracy(encoder, source / "test", config.images)
-        for encoder in (_new_encoder(config), best)
-    )
+    before, after = (pairs.accuracy(encoder, "test") for encoder in (pairs.encoder(), best))
     return Pretraining(str(out / "encoder.keras"), checkpoint.history, before, after)
-
-
-def pair_accuracy(
-    encoder: TextEncoder | ImageEncoder,
-    path: str | os.PathLike,
-    images: str | os.PathLike | None = None,
-) -> dict[str, float]:
-    """Acc@1 and Acc@5 of an encoder on the pairs of a split.
-
-    Each query is compared with all items of the split's pairs.
-
-    Args:
-        encoder: Of texts, or of pictures.
-        path: Folder of a split.
-        images: Of pairs of pictures: the folder that their paths are within.
-    """
-    queries, items, own = pair_texts(path, images)
-    vectors = encoder.encode(queries), encoder.encode(items)
-    return {f"acc_{n}": metrics.top_n_accuracy(*vectors, n=n, own=own) for n in (1, 5)}
 
 
 class _PairAccuracy(keras.callbacks.Callback):
     """Adds Acc@1 and Acc@5 on validation pairs to the logs of each epoch."""
 
-    def __init__(self, path: pathlib.Path, images: str | None):
+    def __init__(self, pairs: TextPairs | PicturePairs):
         super().__init__()
-        self.path = path
-        self.images = images
+        self.pairs = pairs
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if logs is not None:
-            found = pair_accuracy(self.model.encoder, self.path, self.images)
+            found = self.pairs.accuracy(self.model.encoder, "valid")
             logs |= {f"val_accuracy_at_{n}": found[f"acc_{n}"] for n in (1, 5)}
 
 
-def _new_model(config: PretrainingConfig) -> ContrastiveModel:
-    encoder = _new_encoder(config)
-    if config.images is None or config.layers is not None:
-        encoder.train_last(_TEXT_LAYERS if config.layers is None else config.layers)
+def _pairs_of(config: PretrainingConfig, progress: bool) -> TextPairs | PicturePairs:
+    """What it learns from, and what to start from."""
+    if config.images is None:
+        return TextPairs(
+            config.data,
+            config.batch_size,
+            encoder=config.encoder or MINILM,
+            max_tokens=config.max_tokens,
+            layers=_TEXT_LAYERS if config.layers is None else config.layers,
+            views=config.views,
+            states=config.states or f"{config.out}/{_STATES}",
+            progress=progress,
+        )
+    return PicturePairs(
+        config.data,
+        config.batch_size,
+        encoder=None if config.encoder == SMALL else config.encoder,
+        layers=config.layers,
+        views=config.views,
+        images=config.images,
+        skip_corrupt=config.skip_corrupt,
+    )
+
+
+def _new_model(encoder: keras.Model, config: PretrainingConfig) -> ContrastiveModel:
     model = ContrastiveModel(
         encoder,
         bank_size=config.bank_size,
@@ -203,12 +193,3 @@ def _new_model(config: PretrainingConfig) -> ContrastiveModel:
     )
     model.compile(keras.optimizers.Adam(config.learning_rate))
     return model
-
-
-def _new_encoder(config: PretrainingConfig) -> TextEncoder | ImageEncoder:
-    """What the training starts from."""
-    if config.images is None:
-        return TextEncoder.from_preset(config.encoder or MINILM, config.max_tokens)
-    if config.encoder in (None, SMALL):
-        return ImageEncoder.small()
-    return ImageEncoder.from_preset(str(config.encoder))

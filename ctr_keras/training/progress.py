@@ -3,6 +3,7 @@
 from typing import Any
 
 import keras
+import tensorflow as tf
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -48,3 +49,9 @@ class ProgressBar(keras.callbacks.Callback):
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         if hasattr(self, "_progress"):
             self._progress.stop()
+
+
+def batches_of(rows: tf.data.Dataset) -> int | None:
+    """Number of batches, `None` where only reading tells."""
+    cardinality = int(rows.cardinality())
+    return None if cardinality == tf.data.UNKNOWN_CARDINALITY else cardinality

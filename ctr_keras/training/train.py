@@ -22,7 +22,7 @@ from ctr_keras.training.build import (
 )
 from ctr_keras.training.checkpoint import Checkpoint, key_of
 from ctr_keras.training.evaluate import load_model
-from ctr_keras.training.progress import ProgressBar
+from ctr_keras.training.progress import ProgressBar, batches_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,7 +129,7 @@ def _train(config: TrainingConfig, restart: bool, progress: bool) -> Training:
     rows = _training_rows(config, model, epoch)
     valid = data.read(pathlib.Path(config.data) / "valid", model.schema, config.batch_size)
     if epoch < config.epochs and not checkpoint.is_over:
-        callbacks = [checkpoint, *([ProgressBar(_batches(rows))] if progress else [])]
+        callbacks = [checkpoint, *([ProgressBar(batches_of(rows))] if progress else [])]
         model.fit(
             rows,
             validation_data=valid,
@@ -217,12 +217,6 @@ def _report_missing_vectors(folder: str) -> None:
         Console(stderr=True, soft_wrap=True, highlight=False).print(
             f"item vectors: {found.to_text()}"
         )
-
-
-def _batches(rows: tf.data.Dataset) -> int | None:
-    """Number of batches, `None` where only reading tells."""
-    cardinality = int(rows.cardinality())
-    return None if cardinality == tf.data.UNKNOWN_CARDINALITY else cardinality
 
 
 def _new_model(config: TrainingConfig, schema: Schema, restart: bool, progress: bool) -> CTRModel:

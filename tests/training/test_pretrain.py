@@ -7,7 +7,8 @@ import tensorflow as tf
 
 import ctr_keras as ck
 from ctr_keras import training
-from ctr_keras.datasets import simulator
+from ctr_keras.datasets import search_pairs, simulator
+from ctr_keras.training.pair_sources import PicturePairs
 from tests.pretraining import tiny_pairs
 
 
@@ -86,6 +87,41 @@ def test_an_image_encoder(tmp_path):
         bank_size=50,
     )  # fmt: skip
     assert training.pretrain(moved, progress=False).history == found.history
+
+
+def test_corrupt_pictures(tmp_path):
+    names = [f"{n}.png" for n in range(12)]
+    for n, name in enumerate(names):
+        content = tf.io.encode_png(tf.fill((8, 8, 3), tf.cast(20 * n, tf.uint8))).numpy()
+        (tmp_path / name).write_bytes(content[:30] if n in (2, 5) else content)
+    schema = search_pairs.SCHEMA.save(tmp_path / "data")
+    rows = {
+        "query": ["0.png", "1.png", "2.png", "2.png", "3.png"],
+        "item": ["4.png", "5.png", "6.png", "5.png", "7.png"],
+        "negative": ["2.png", "8.png", "", "9.png", "8.png"],
+        "item_id": [1, 2, 3, 2, 4],
+        "label": [1.0] * 5,
+    }
+    for split in ("train", "valid", "test"):
+        ck.data.write(tmp_path / "data" / split, schema, rows)
+    settings = training.PretrainingConfig(
+        str(tmp_path / "data"), str(tmp_path / "out"), images=str(tmp_path), epochs=1,
+        batch_size=2, bank_size=4,
+    )  # fmt: skip
+    with pytest.raises(ValueError, match=r"2.png cannot be decoded as JPEG.*`skip_corrupt`"):
+        training.pretrain(settings, progress=False)
+    lines = []
+    pairs = PicturePairs(
+        settings.data, 2, encoder=None, layers=None, views="query", images=str(tmp_path),
+        skip_corrupt=True, report=lines.append,
+    )  # fmt: skip
+    assert lines == ["2 of 10 images cannot be decoded: 2.png, 5.png"]
+    batches = list(pairs.read("train").as_numpy_iterator())
+    assert [batch["item_id"].tolist() for batch in batches] == [[1], [4]]
+    assert [batch["has_negative"].tolist() for batch in batches] == [[False], [True]]
+    settings = dataclasses.replace(settings, skip_corrupt=True)
+    found = training.pretrain(settings, progress=False)
+    assert np.isfinite(found.history[0]["loss"]) and found.after["acc_5"] == 1
 
 
 def test_bad_settings(folder, tmp_path):

@@ -1,9 +1,11 @@
+import io
 import shutil
 
 import keras
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from scipy import stats
 from scipy.spatial import distance
 
@@ -140,8 +142,40 @@ def test_pairs_of_pictures_without_a_negative(made, tmp_path):
     model = ContrastiveModel(encoder, bank_size=0)
     model.compile("sgd")
     assert model.train_step(batch)["triplet"] == 0 and np.isfinite(encoder(batch["query"])).all()
-    with pytest.raises(ValueError, match="Two views of an item are made of its words"):
-        read_pairs(tmp_path / "pairs", images=images, views="item")
+
+
+def test_two_parts_of_a_picture(tmp_path):
+    height, width = 24, 40
+    # A smooth one, of which each place has a color of its own.
+    y, x = np.mgrid[:height, :width]
+    pixels = np.stack([10 * y, 6 * x, 120 + y - x], axis=-1).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "item.png")
+    rows = {"query": [f"{n}.png" for n in range(6)], "item": ["item.png"] * 5 + [""]}
+    rows |= {"negative": ["item.png"] + [""] * 5, "item_id": [1] * 6, "label": [1.0] * 6}
+    ck.data.write(tmp_path / "pairs", search_pairs.SCHEMA.save(tmp_path), rows)
+    options = {"images": tmp_path, "views": "item"}
+    batch = next(iter(read_pairs(tmp_path / "pairs", seed=3, **options)))
+    found = set()
+    for content in [*batch["query"].numpy()[:5], *batch["item"].numpy()[:5]]:
+        part = np.asarray(Image.open(io.BytesIO(content))).astype(float)
+        high, wide = part.shape[:2]
+        assert high * wide >= 0.2 * height * width
+        errors = {
+            (top, left, step): np.abs(pixels[top:, left:][:high, :wide][:, ::step] - part).mean()
+            for top in range(height - high + 1)
+            for left in range(width - wide + 1)
+            for step in (1, -1)
+        }
+        place = min(errors, key=errors.__getitem__)
+        assert errors[place] < 2  # As JPEG has it; a neighbour is 2.3 away.
+        found.add((*place, high, wide))
+    assert len(found) > 7 and {place[2] for place in found} == {1, -1}
+    assert batch["query"][5] == batch["item"][5] == ""
+    assert batch["negative"][0].numpy() == (tmp_path / "item.png").read_bytes()
+    again = next(iter(read_pairs(tmp_path / "pairs", seed=3, **options)))
+    assert again["item"].numpy().tolist() == batch["item"].numpy().tolist()
+    other = next(iter(read_pairs(tmp_path / "pairs", seed=4, **options)))
+    assert other["item"][0] != batch["item"][0]
 
 
 def test_imitations_differ_by_the_mark(made):

@@ -1,0 +1,210 @@
+"""What a pre-training learns from: pairs of texts or of pictures, and the encoder for them."""
+
+import concurrent.futures
+import functools
+import os
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from ctr_keras import metrics
+from ctr_keras.data.split import SPLITS
+from ctr_keras.pretraining import ImageEncoder, TextEncoder, pair_texts, read_pairs
+from ctr_keras.pretraining.corrupt_images import CorruptImages
+from ctr_keras.pretraining.text_encoder import identity
+from ctr_keras.pretraining.text_head import TextHead
+from ctr_keras.pretraining.token_states import TokenStates
+from ctr_keras.sources import Report, to_stderr
+
+_TEXTS = ("query", "item", "negative")
+
+
+def pair_accuracy(
+    encoder: TextEncoder | ImageEncoder,
+    path: str | os.PathLike,
+    images: str | os.PathLike | None = None,
+) -> dict[str, float]:
+    """Acc@1 and Acc@5 of an encoder on the pairs of a split.
+
+    Each query is compared with all items of the split's pairs.
+
+    Args:
+        encoder: Of texts, or of pictures.
+        path: Folder of a split.
+        images: Of pairs of pictures: the folder that their paths are within.
+    """
+    return _accuracy(encoder.encode, path, images)
+
+
+def _accuracy(
+    encode: Callable[[list[str]], np.ndarray],
+    path: str | os.PathLike,
+    images: str | os.PathLike | None = None,
+    left_out: Sequence[str] = (),
+) -> dict[str, float]:
+    queries, items, own = pair_texts(path, images, left_out)
+    vectors = encode(queries), encode(items)
+    return {f"acc_{n}": metrics.top_n_accuracy(*vectors, n=n, own=own) for n in (1, 5)}
+
+
+def _texts_of(data: str, read: Iterable[tuple[str, str]]) -> set[str]:
+    """The distinct texts of some splits, each with its views."""
+    return {
+        text.decode()
+        for split, views in read
+        for batch in read_pairs(f"{data}/{split}", 4096, views=views).as_numpy_iterator()
+        for name in _TEXTS
+        for text in np.unique(batch[name])
+    }
+
+
+class TextPairs:
+    """Pairs of texts, for the last layers of an encoder: what the others do is done once.
+
+    Args:
+        data: Folder that `ctr-keras prepare pairs` made.
+        batch_size: Pairs a batch.
+        encoder: What to start from, as `preset` of `TextEncoder.from_preset`.
+        max_tokens: Tokens of a text, at most.
+        layers: How many of the encoder's last layers learn.
+        views: As for `read_pairs`.
+        states: Folder of what the other layers make of the texts.
+        progress: Whether to show on standard error how that is made.
+    """
+
+    def __init__(
+        self,
+        data: str,
+        batch_size: int,
+        *,
+        encoder: str,
+        max_tokens: int,
+        layers: int,
+        views: str,
+        states: str,
+        progress: bool,
+    ):
+        self.data = data
+        self.batch_size = batch_size
+        self.preset = encoder
+        self.max_tokens = max_tokens
+        self.layers = layers
+        self.views = views
+        whole = self._whole()
+        self._start = whole.head()
+        # It is tested on queries, whatever it learns from.
+        read = {("train", views), ("valid", views), ("valid", "query"), ("test", "query")}
+        self.states = TokenStates.of(
+            _texts_of(data, read), whole, identity(encoder), states, progress=progress
+        )
+
+    def _whole(self) -> TextEncoder:
+        encoder = TextEncoder.from_preset(self.preset, self.max_tokens)
+        encoder.train_last(self.layers)
+        return encoder
+
+    def encoder(self) -> TextHead:
+        """What learns, as it starts."""
+        encoder = TextHead.from_config(self._start.get_config())
+        encoder.set_weights(self._start.get_weights())
+        return encoder
+
+    def with_trained(self, encoder: TextHead) -> TextEncoder:
+        """The encoder of texts, with what was learned."""
+        whole = self._whole()
+        whole.head().set_weights(encoder.get_weights())
+        return whole
+
+    def read(self, split: str, **shuffling: Any) -> tf.data.Dataset:
+        """Batches of a split, for `ContrastiveModel`."""
+
+        def with_states(batch: dict[str, tf.Tensor]) -> dict[str, Any]:
+            return {**batch, **{name: self.states.take(batch[name]) for name in _TEXTS}}
+
+        rows = read_pairs(f"{self.data}/{split}", self.batch_size, views=self.views, **shuffling)
+        return rows.map(with_states, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+    def accuracy(self, encoder: TextHead, split: str) -> dict[str, float]:
+        """As `pair_accuracy`."""
+        return _accuracy(functools.partial(self.states.vectors, encoder), f"{self.data}/{split}")
+
+
+class PicturePairs:
+    """Pairs of pictures, for an encoder as it is.
+
+    Args:
+        data: Folder that `ctr-keras simulate pictures` made, or one alike.
+        batch_size: Pairs a batch.
+        encoder: What to start from, as `preset` of `ImageEncoder.from_preset`, or `None` for a
+            small one that knows nothing yet.
+        layers: How many of the encoder's last layers learn, or `None` for all.
+        views: As for `read_pairs`.
+        images: Folder that the paths of pictures are within.
+        skip_corrupt: Whether pairs with a picture that cannot be decoded are left out; otherwise it
+            is an error.
+        report: Called with a line for the user if there are such pictures.
+
+    Raises:
+        ValueError: a picture cannot be decoded (it is named).
+    """
+
+    def __init__(
+        self,
+        data: str,
+        batch_size: int,
+        *,
+        encoder: str | None,
+        layers: int | None,
+        views: str,
+        images: str,
+        skip_corrupt: bool,
+        report: Report = to_stderr,
+    ):
+        self.data = data
+        self.batch_size = batch_size
+        self.preset = encoder
+        self.layers = layers
+        self.views = views
+        self.images = images
+        self.corrupt = self._corrupt(skip_corrupt, report)
+
+    def _corrupt(self, skip: bool, report: Report) -> list[str]:
+        """Paths of the pictures that cannot be decoded."""
+        paths = sorted(_texts_of(self.data, {(split, "query") for split in SPLITS}) - {""})
+        encoder = self.encoder()
+        found = CorruptImages(skip)
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            errors = pool.map(lambda path: encoder.error_of(f"{self.images}/{path}"), paths)
+            for path, error in zip(paths, errors, strict=True):
+                if error:
+                    found.add(path, error)
+        found.tell(len(paths), report)
+        return found.names
+
+    def encoder(self) -> ImageEncoder:
+        """What learns, as it starts."""
+        if self.preset is None:
+            encoder = ImageEncoder.small()
+        else:
+            encoder = ImageEncoder.from_preset(self.preset)
+        if self.layers is not None:
+            encoder.train_last(self.layers)
+        return encoder
+
+    def with_trained(self, encoder: ImageEncoder) -> ImageEncoder:
+        """The encoder of pictures, which all of it learned."""
+        return encoder
+
+    def read(self, split: str, **shuffling: Any) -> tf.data.Dataset:
+        """Batches of a split, for `ContrastiveModel`."""
+        return read_pairs(
+            f"{self.data}/{split}", self.batch_size, views=self.views, images=self.images,
+            left_out=self.corrupt, **shuffling,
+        )  # fmt: skip
+
+    def accuracy(self, encoder: ImageEncoder, split: str) -> dict[str, float]:
+        """As `pair_accuracy`."""
+        path = f"{self.data}/{split}"
+        return _accuracy(encoder.encode, path, self.images, self.corrupt)
