@@ -63,6 +63,7 @@ def test_killed_training_ends_like_an_uninterrupted_one(uninterrupted, prepared,
     first = config(prepared, tmp_path)
     script = (
         "import os, signal, keras\n"
+        "from tests.conftest import optimize_graphs; optimize_graphs(False)\n"  # As in this one.
         "from ctr_keras import training\n"
         "from ctr_keras.training import checkpoint\n"
         "class Kill(checkpoint.Checkpoint):\n"
