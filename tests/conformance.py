@@ -11,8 +11,7 @@ import numpy as np
 from keras import tree
 
 BACKEND = keras.backend.backend()
-# That XLA gives the numbers of eager calls is checked once. Beyond that each backend takes its
-# shorter way: JAX without it compiles every operation alone.
+# What a test trains, it trains the short way: JAX without XLA compiles every operation alone.
 JIT = BACKEND == "jax"
 
 
@@ -229,7 +228,6 @@ def _check_mixed_gradients(mixed, arguments, policy):
 def _check_training_and_saving(cls, init_kwargs, arguments, trains, without_gradient, check_export):
     layer = cls(**copy.deepcopy(init_kwargs))
     model = _model(layer, arguments)
-    model.jit_compile = JIT
     data = _leaves(arguments)
     if trains:
         _train_one_step(model, layer, data, without_gradient)
@@ -238,7 +236,6 @@ def _check_training_and_saving(cls, init_kwargs, arguments, trains, without_grad
         path = os.path.join(folder, "model.keras")
         model.save(path)
         restored = keras.models.load_model(path)
-        restored.jit_compile = JIT
         got = restored.predict(data, batch_size=1024, verbose=0)
         for a, b in zip(_leaves(got), _leaves(expected), strict=True):
             np.testing.assert_array_equal(a, b, err_msg="`.keras` round trip")
