@@ -89,6 +89,21 @@ def _to_numpy(outputs):
     return tree.map_structure(keras.ops.convert_to_numpy, outputs)
 
 
+def _runner(layer, **kwargs):
+    """A function from arguments to outputs; under JAX compiled as a whole, and without effect on
+    the layer's state: eagerly, every operation is compiled alone for every shape and dtype."""
+    if BACKEND != "jax":
+        return lambda arguments: layer(**_tensors(arguments), **kwargs)
+    import jax
+
+    @jax.jit
+    def call(values, arguments):
+        with keras.StatelessScope(state_mapping=zip(layer.variables, values, strict=True)):
+            return layer(**arguments, **kwargs)
+
+    return lambda arguments: call([v.value for v in layer.variables], _tensors(arguments))
+
+
 def _as_float(x):
     return np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(x, "float32")))
 
@@ -160,7 +175,7 @@ def _check_symbolic(layer, arguments, outputs):
 
 
 def _check_batch_of_one(layer, arguments, outputs):
-    one = layer(**_tensors(tree.map_structure(lambda x: x[:1], arguments)))
+    one = _runner(layer)(tree.map_structure(lambda x: x[:1], arguments))
     for a, b in zip(_leaves(_to_numpy(one)), _leaves(outputs), strict=True):
         np.testing.assert_allclose(a, b[:1], rtol=1e-4, atol=1e-5, err_msg="batch of 1 differs")
 
@@ -173,8 +188,8 @@ def _check_mask(layer, arguments, name, mask_name):
     other = {**arguments, name: np.where(hidden, x * 3 + 7, x).astype(x.dtype)}
     takes_training = "training" in inspect.signature(layer.call).parameters
     for kwargs in [{}] + takes_training * [{"training": True}]:
-        expected = _to_numpy(layer(**_tensors(arguments), **kwargs))
-        got = _to_numpy(layer(**_tensors(other), **kwargs))
+        run = _runner(layer, **kwargs)
+        expected, got = _to_numpy(run(arguments)), _to_numpy(run(other))
         for a, b in zip(_leaves(got), _leaves(expected), strict=True):
             if a.ndim == x.ndim and a.shape[: mask.ndim] == mask.shape:
                 a, b = a[mask], b[mask]
@@ -184,7 +199,7 @@ def _check_mask(layer, arguments, name, mask_name):
 def _check_no_shared_state(cls, init_kwargs, arguments):
     one, two = cls(**copy.deepcopy(init_kwargs)), cls(**copy.deepcopy(init_kwargs))
     for layer in (one, two):
-        layer(**_tensors(arguments))
+        layer(**_symbolic(arguments))
     assert not {id(v) for v in one.variables} & {id(v) for v in two.variables}
     kept = [np.array(w) for w in two.get_weights()]
     one.set_weights([w + np.ones((), w.dtype) for w in one.get_weights()])
@@ -194,12 +209,12 @@ def _check_no_shared_state(cls, init_kwargs, arguments):
 
 def _check_mixed_precision(cls, init_kwargs, layer, arguments, policy, tolerance):
     mixed = cls(**copy.deepcopy(init_kwargs), dtype=policy)
-    outputs = mixed(**_tensors(arguments))
+    mixed(**_symbolic(arguments))
     mixed.set_weights(layer.get_weights())
-    outputs = mixed(**_tensors(arguments))
+    outputs = _runner(mixed)(arguments)
     for variable in mixed.trainable_variables:
         assert keras.backend.standardize_dtype(variable.dtype) == "float32"
-    expected = layer(**_tensors(arguments))
+    expected = _runner(layer)(arguments)
     for got, want in zip(_leaves(outputs), _leaves(expected), strict=True):
         if "float" not in keras.backend.standardize_dtype(want.dtype):
             continue
