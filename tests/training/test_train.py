@@ -110,7 +110,7 @@ def test_finished_training_is_not_repeated(prepared, trained, trained_copy):
 
 def test_patience_ends_training(prepared, tmp_path):
     # A learning rate of zero never gets better than its first epoch.
-    settings = quick(prepared, tmp_path, epochs=9, patience=2, learning_rate=0.0)
+    settings = config(prepared, tmp_path, epochs=9, patience=2, learning_rate=0.0)
     assert len(training.train(settings, progress=False).history) == 3
     assert len(training.train(settings, progress=False).history) == 3
 
