@@ -11,6 +11,8 @@ import numpy as np
 from keras import tree
 
 BACKEND = keras.backend.backend()
+# What a test trains, it trains the short way: JAX without XLA compiles every operation alone.
+JIT = BACKEND == "jax"
 
 
 def run_layer_conformance(
@@ -87,6 +89,21 @@ def _to_numpy(outputs):
     return tree.map_structure(keras.ops.convert_to_numpy, outputs)
 
 
+def _runner(layer, **kwargs):
+    """A function from arguments to outputs; under JAX compiled as a whole, and without effect on
+    the layer's state: eagerly, every operation is compiled alone for every shape and dtype."""
+    if BACKEND != "jax":
+        return lambda arguments: layer(**_tensors(arguments), **kwargs)
+    import jax
+
+    @jax.jit
+    def call(values, arguments):
+        with keras.StatelessScope(state_mapping=zip(layer.variables, values, strict=True)):
+            return layer(**arguments, **kwargs)
+
+    return lambda arguments: call([v.value for v in layer.variables], _tensors(arguments))
+
+
 def _as_float(x):
     return np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(x, "float32")))
 
@@ -158,7 +175,7 @@ def _check_symbolic(layer, arguments, outputs):
 
 
 def _check_batch_of_one(layer, arguments, outputs):
-    one = layer(**_tensors(tree.map_structure(lambda x: x[:1], arguments)))
+    one = _runner(layer)(tree.map_structure(lambda x: x[:1], arguments))
     for a, b in zip(_leaves(_to_numpy(one)), _leaves(outputs), strict=True):
         np.testing.assert_allclose(a, b[:1], rtol=1e-4, atol=1e-5, err_msg="batch of 1 differs")
 
@@ -171,8 +188,8 @@ def _check_mask(layer, arguments, name, mask_name):
     other = {**arguments, name: np.where(hidden, x * 3 + 7, x).astype(x.dtype)}
     takes_training = "training" in inspect.signature(layer.call).parameters
     for kwargs in [{}] + takes_training * [{"training": True}]:
-        expected = _to_numpy(layer(**_tensors(arguments), **kwargs))
-        got = _to_numpy(layer(**_tensors(other), **kwargs))
+        run = _runner(layer, **kwargs)
+        expected, got = _to_numpy(run(arguments)), _to_numpy(run(other))
         for a, b in zip(_leaves(got), _leaves(expected), strict=True):
             if a.ndim == x.ndim and a.shape[: mask.ndim] == mask.shape:
                 a, b = a[mask], b[mask]
@@ -182,7 +199,7 @@ def _check_mask(layer, arguments, name, mask_name):
 def _check_no_shared_state(cls, init_kwargs, arguments):
     one, two = cls(**copy.deepcopy(init_kwargs)), cls(**copy.deepcopy(init_kwargs))
     for layer in (one, two):
-        layer(**_tensors(arguments))
+        layer(**_symbolic(arguments))
     assert not {id(v) for v in one.variables} & {id(v) for v in two.variables}
     kept = [np.array(w) for w in two.get_weights()]
     one.set_weights([w + np.ones((), w.dtype) for w in one.get_weights()])
@@ -192,12 +209,12 @@ def _check_no_shared_state(cls, init_kwargs, arguments):
 
 def _check_mixed_precision(cls, init_kwargs, layer, arguments, policy, tolerance):
     mixed = cls(**copy.deepcopy(init_kwargs), dtype=policy)
-    outputs = mixed(**_tensors(arguments))
+    mixed(**_symbolic(arguments))
     mixed.set_weights(layer.get_weights())
-    outputs = mixed(**_tensors(arguments))
+    outputs = _runner(mixed)(arguments)
     for variable in mixed.trainable_variables:
         assert keras.backend.standardize_dtype(variable.dtype) == "float32"
-    expected = layer(**_tensors(arguments))
+    expected = _runner(layer)(arguments)
     for got, want in zip(_leaves(outputs), _leaves(expected), strict=True):
         if "float" not in keras.backend.standardize_dtype(want.dtype):
             continue
@@ -245,7 +262,8 @@ def _train_one_step(model, layer, data, without_gradient):
     flat = [keras.layers.Flatten()(x) for x in _leaves(model.outputs)]
     joined = keras.layers.Concatenate()(flat) if len(flat) > 1 else flat[0]
     trainer = keras.Model(model.inputs, keras.layers.Dense(1, name="head")(joined))
-    trainer.compile(keras.optimizers.Adam(0.01), "mse", jit_compile=False)
+    trainer.compile(keras.optimizers.Adam(0.01), "mse", jit_compile=JIT)
+    trainer.optimizer.build(trainer.trainable_variables)  # So that a step is traced once.
     before = [v.numpy() for v in layer.trainable_variables]
     labels = np.linspace(-1.0, 2.0, len(data[0]), dtype="float32")[:, None]
     history = trainer.fit(data, labels, batch_size=1024, epochs=2, verbose=0).history

@@ -14,7 +14,18 @@ import numpy as np
 import pytest
 
 
+def optimize_graphs(on: bool) -> None:
+    """Whether TensorFlow rewrites a graph before its first run, a quarter of what a test takes."""
+    import tensorflow as tf
+
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": not on})
+
+
 def pytest_collection_finish():
+    import keras
+
+    if keras.backend.backend() == "tensorflow":
+        optimize_graphs(False)
     # Tracing makes objects by the million: looking through all modules for garbage each time
     # took a seventh of the suite's time.
     gc.collect()

@@ -16,6 +16,7 @@ from ctr_keras import metrics as ctr_metrics
 from ctr_keras.models.recalibration import recalibrated
 from ctr_keras.negative_ratio import check_negative_ratio
 from ctr_keras.optimizers import LazyAdam, LossScaleOptimizer
+from ctr_keras.optimizers.build_first import build_optimizer
 from ctr_keras.schema import Schema
 
 
@@ -201,6 +202,10 @@ class CTRModel(keras.Model):
             )
         inputs = {name: inputs[name] for name in self.input}
         return super().call(inputs, training=training, mask=mask)
+
+    def make_train_function(self, force=False):
+        build_optimizer(self)
+        return super().make_train_function(force)
 
     def train_step(self, data):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)

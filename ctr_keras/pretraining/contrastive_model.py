@@ -9,6 +9,7 @@ from keras import ops
 
 from ctr_keras.api_export import export
 from ctr_keras.losses import info_nce, info_nce_with_bank, triplet_loss
+from ctr_keras.optimizers.build_first import build_optimizer
 from ctr_keras.pretraining.memory_bank import SIZE, MemoryBank
 
 _LEAST_TEMPERATURE = 0.01
@@ -115,6 +116,11 @@ class ContrastiveModel(keras.Model):
 
     def call(self, inputs, training=False):
         return self.encoder(inputs, training=training)
+
+    def make_train_function(self, force=False):
+        if self.encoder.built:
+            build_optimizer(self)
+        return super().make_train_function(force)
 
     def train_step(self, data):
         batch = keras.utils.unpack_x_y_sample_weight(data)[0]

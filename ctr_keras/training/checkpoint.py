@@ -1,10 +1,13 @@
 """Training that survives a kill: everything the next epoch depends on, saved after each."""
 
 import dataclasses
+import functools
 import json
 import math
 import os
 import pathlib
+import shutil
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -102,9 +105,9 @@ class Checkpoint(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self.history.append({name: float(value) for name, value in (logs or {}).items()})
         name = f"checkpoint-{epoch}.keras"
-        self._save(self.folder / name)
+        self._write(self.folder / name, self.model.save)
         if self.best_epoch == len(self.history) - 1:
-            self._save(self.best_file)
+            self._write(self.best_file, functools.partial(shutil.copyfile, self.folder / name))
         state = {
             "key": self.key,
             "checkpoint": name,
@@ -118,9 +121,9 @@ class Checkpoint(keras.callbacks.Callback):
         if self.is_over:
             self.model.stop_training = True
 
-    def _save(self, path: pathlib.Path) -> None:
+    def _write(self, path: pathlib.Path, write: Callable[[pathlib.Path], Any]) -> None:
         temporary = path.with_name(f".{path.stem}.tmp.keras")
-        self.model.save(temporary)
+        write(temporary)
         files.sync(temporary)
         temporary.replace(path)
         files.sync(path.parent)

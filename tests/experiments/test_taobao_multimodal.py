@@ -13,7 +13,7 @@ from ctr_keras.schema import Feature, Schema, Vocabulary
 from tests.pretraining import tiny_pairs
 
 TINY = taobao_multimodal.Settings(
-    seeds=1, epochs=1, base="WideDeep", embedding_dim=2, units=(4,), make_units=(4,),
+    seeds=1, epochs=1, base="DNN", embedding_dim=2, units=(4,), make_units=(4,),
     make_projection=None, make_epochs=1, make_sweep=(0, 1), curve_epochs=2, item_groups=3,
     scl_layers=1, scl_epochs=1, max_tokens=9, bank_size=20,
 )  # fmt: skip

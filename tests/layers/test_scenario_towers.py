@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from ctr_keras.layers import MMoE, ScenarioTowers
-from tests.conformance import run_layer_conformance
+from tests.conformance import JIT, run_layer_conformance
 
 RNG = np.random.default_rng(0)
 COMMON = RNG.normal(size=(6, 5)).astype("float32")
@@ -38,7 +38,7 @@ def test_a_row_moves_no_other_tower():
     x, scenario = keras.Input((5,)), keras.Input((), dtype="int32")
     layer = ScenarioTowers(3, [4])
     model = keras.Model([x, scenario], layer(x, scenario=scenario))
-    model.compile(keras.optimizers.SGD(0.1), "mse", jit_compile=False)
+    model.compile(keras.optimizers.SGD(0.1), "mse", jit_compile=JIT)
     before = layer.get_weights()
     model.train_on_batch([COMMON, np.full(6, 1, "int32")], np.ones((6, 1)))
     kernel, _, logit_kernel, logit_bias = (
@@ -53,7 +53,7 @@ def test_several_tasks_of_a_row():
     x = keras.Input((5,))
     logits = ScenarioTowers(2, [8])(MMoE(3, 2, [8])(x))
     model = keras.Model(x, keras.layers.Activation("sigmoid")(logits))
-    model.compile(keras.optimizers.Adam(0.05), "binary_crossentropy", jit_compile=False)
+    model.compile(keras.optimizers.Adam(0.05), "binary_crossentropy", jit_compile=JIT)
     features = RNG.normal(size=(200, 5)).astype("float32")
     labels = np.stack([features[:, 0] > 0, features[:, 1] > 0], axis=1).astype("float32")
     model.fit(features, labels, epochs=20, verbose=0)

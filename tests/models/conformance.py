@@ -21,8 +21,9 @@ def run_model_conformance(
         folder: Empty folder to save in.
         examples: The 600 rows of `data`; those of `make_rows` by default.
         train: What `fit` takes, by default batches of the rows.
-        continues: Whether to train on after reloading: not needed of a model whose training has
-            no state beside weights and optimizer.
+        continues: Whether to train on after reloading: not needed of a model whose training is
+            that of `CTRModel`, with no state beside weights and optimizer, both of which are
+            compared anyway.
 
     Returns:
         The trained model.
@@ -59,6 +60,12 @@ def _check_reload(model, train, features, expected, folder):
     loaded = keras.models.load_model(file)
     np.testing.assert_array_equal(loaded.predict(features, verbose=0), expected)
     assert loaded.get_config() == model.get_config()
+    for ours, theirs in (
+        (model.weights, loaded.weights),
+        (model.optimizer.variables, loaded.optimizer.variables),
+    ):
+        for mine, other in zip(ours, theirs, strict=True):
+            np.testing.assert_array_equal(mine, other, err_msg=mine.path)
     if train is None:
         return
     # Optimizer and random state included: both go on alike.

@@ -90,6 +90,15 @@ def test_defaults(small_schema):
     assert model.jit_compile is False
 
 
+def test_a_step_is_traced_once(small_schema, small_data, monkeypatch):
+    model = compiled(small_schema)
+    steps = []
+    step = model.train_step
+    monkeypatch.setattr(model, "train_step", lambda data: steps.append(data) or step(data))
+    model.fit(ck.data.read(small_data, small_schema, 100), epochs=2, verbose=0, shuffle=False)
+    assert len(steps) == 1
+
+
 def test_group_metric_in_fit_is_the_plain_function(small_schema, small_data):
     rows = ck.data.read(small_data, small_schema, 64)
     model = compiled(small_schema, metrics=["AUC", ck.metrics.GAUC(group="group")])

@@ -2,6 +2,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -40,6 +41,19 @@ def quick(prepared, out, **kwargs):
 
 
 @pytest.fixture(scope="module")
+def trained(prepared, tmp_path_factory):
+    """A quick training, not to be changed."""
+    return training.train(quick(prepared, tmp_path_factory.mktemp("trained")), progress=False)
+
+
+@pytest.fixture
+def trained_copy(trained, tmp_path):
+    """The folder of a quick training."""
+    folder = pathlib.Path(trained.model).parent
+    return pathlib.Path(shutil.copytree(folder, tmp_path / "trained"))
+
+
+@pytest.fixture(scope="module")
 def uninterrupted(prepared, tmp_path_factory):
     return training.train(config(prepared, tmp_path_factory.mktemp("out")), progress=False)
 
@@ -63,6 +77,7 @@ def test_killed_training_ends_like_an_uninterrupted_one(uninterrupted, prepared,
     first = config(prepared, tmp_path)
     script = (
         "import os, signal, keras\n"
+        "from tests.conftest import optimize_graphs; optimize_graphs(False)\n"  # As in this one.
         "from ctr_keras import training\n"
         "from ctr_keras.training import checkpoint\n"
         "class Kill(checkpoint.Checkpoint):\n"
@@ -86,12 +101,11 @@ def test_killed_training_ends_like_an_uninterrupted_one(uninterrupted, prepared,
         np.testing.assert_array_equal(mine, theirs)
 
 
-def test_finished_training_is_not_repeated(prepared, tmp_path):
-    once = training.train(quick(prepared, tmp_path), progress=False)
-    again = training.train(quick(prepared, tmp_path), progress=False)
-    assert again == once
-    more = training.train(quick(prepared, tmp_path, epochs=2), progress=False)
-    assert len(more.history) == 2 and more.history[0] == once.history[0]
+def test_finished_training_is_not_repeated(prepared, trained, trained_copy):
+    again = training.train(quick(prepared, trained_copy), progress=False)
+    assert again == dataclasses.replace(trained, model=str(trained_copy / "best.keras"))
+    more = training.train(quick(prepared, trained_copy, epochs=2), progress=False)
+    assert len(more.history) == 2 and more.history[0] == trained.history[0]
 
 
 def test_patience_ends_training(prepared, tmp_path):
@@ -102,7 +116,8 @@ def test_patience_ends_training(prepared, tmp_path):
 
 
 def test_options_may_be_tuples(prepared, tmp_path):
-    settings = config(prepared, tmp_path, epochs=1, options={"units": (8,), "embedding_dim": 4})
+    options = {"units": (8,), "embedding_dim": 4}
+    settings = config(prepared, tmp_path, model="DNN", epochs=1, options=options)
     once = training.train(settings, progress=False)
     assert training.train(settings, progress=False) == once
 
@@ -123,7 +138,7 @@ def test_undefined_auc_falls_back_to_the_loss(prepared, small_schema, tmp_path):
     small_schema.save(data)
     ck.data.write(data / "train", small_schema, make_rows(100))
     ck.data.write(data / "valid", small_schema, {**make_rows(50), "label": np.zeros(50)})
-    result = training.train(config(data, tmp_path / "out", epochs=3), progress=False)
+    result = training.train(quick(data, tmp_path / "out", epochs=3), progress=False)
     losses = [logs["val_loss"] for logs in result.history]
     assert result.best_epoch == int(np.argmin(losses))
 
@@ -134,18 +149,16 @@ def test_damaged_state_is_named(prepared, tmp_path):
         training.train(config(prepared, tmp_path), progress=False)
 
 
-def test_other_settings_are_refused_until_restart(prepared, tmp_path):
-    training.train(quick(prepared, tmp_path), progress=False)
-    (tmp_path / "mine.txt").write_text("kept")
-    other = quick(prepared, tmp_path, batch_size=60)
+def test_other_settings_are_refused_until_restart(prepared, trained_copy):
+    (trained_copy / "mine.txt").write_text("kept")
+    other = quick(prepared, trained_copy, batch_size=60)
     with pytest.raises(ValueError, match="another batch_size.*--restart.*batch_size=60"):
         training.train(other, progress=False)
     training.train(other, restart=True, progress=False)
-    assert (tmp_path / "mine.txt").read_text() == "kept"
+    assert (trained_copy / "mine.txt").read_text() == "kept"
 
 
-def test_changed_vocabulary_is_refused(prepared, small_schema, tmp_path):
-    training.train(quick(prepared, tmp_path / "out"), progress=False)
+def test_changed_vocabulary_is_refused(trained, small_schema, tmp_path):
     data = tmp_path / "data"
     words = ck.Vocabulary.write(tmp_path / "v.txt", [f"i{n}" for n in range(39)])
     features = [
@@ -158,7 +171,7 @@ def test_changed_vocabulary_is_refused(prepared, small_schema, tmp_path):
     for name in ("train", "valid"):
         ck.data.write(data / name, schema, make_rows(60))
     with pytest.raises(ValueError, match="another rows, schema"):
-        training.train(quick(data, tmp_path / "out", epochs=2), progress=False)
+        training.train(quick(data, pathlib.Path(trained.model).parent, epochs=2), progress=False)
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,6 @@ from tests.serving.server import saved
 def _freeze():
     """As a server's process does: what is there already is not gone through at each unloading."""
     gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")
@@ -46,6 +44,7 @@ def server(shared_base):
     config = ModelConfig("clicks", shared_base, labels={"stable": 1})
     with Server(ServerConfig((config,), port=0, rest_port=0, poll_seconds=0)) as server:
         yield server
+        gc.freeze()  # Nor is what all other tests have left.
 
 
 @pytest.fixture(scope="session", params=["grpc", "rest"])
