@@ -8,3 +8,9 @@ def check_positive_integer(name: str, value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ValueError(f"`{name}` must be a positive integer. Received: `{name}={value!r}`")
     return value
+
+
+def check_positive_integers(settings: Any, *names: str) -> None:
+    """Refuse attributes that are no positive integers, with a `ValueError` that names the first."""
+    for name in names:
+        check_positive_integer(name, getattr(settings, name))

@@ -1,9 +1,12 @@
 """Files that appear whole or not at all."""
 
+import contextlib
+import fcntl
 import hashlib
 import os
 import pathlib
 import tempfile
+from collections.abc import Iterator
 
 
 def write_atomic(path: str | os.PathLike, content: bytes) -> None:
@@ -35,6 +38,18 @@ def sync(path: str | os.PathLike) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def locked(folder: str | os.PathLike) -> Iterator[None]:
+    """Hold a folder, made if it is not there; other processes that want it wait."""
+    os.makedirs(folder, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
     finally:
         os.close(handle)
 

@@ -1,5 +1,7 @@
 """Values that JSON can hold."""
 
+import hashlib
+import json
 import math
 from typing import Any
 
@@ -11,3 +13,8 @@ def finite(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def digest(value: Any) -> str:
+    """Hexadecimal SHA-256 of a value, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -4,7 +4,6 @@ import contextlib
 import ctypes
 import dataclasses
 import fcntl
-import hashlib
 import json
 import os
 import pathlib
@@ -15,6 +14,7 @@ from typing import Any
 from ctr_keras import files
 from ctr_keras.data.manifest import Manifest
 from ctr_keras.data.split import SPLITS
+from ctr_keras.json_values import digest
 from ctr_keras.schema import Schema
 
 PREPARED_FILE = "prepared.json"
@@ -75,7 +75,7 @@ class Prepared:
 
 def key_of(settings: dict[str, Any]) -> str:
     """Digest of everything that decides what a prepared folder holds."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    return digest(settings)
 
 
 def up_to_date(out: str | os.PathLike, key: str) -> Prepared | None:

@@ -18,11 +18,12 @@ import numpy as np
 
 from ctr_keras import data as ctr_data
 from ctr_keras import metrics
+from ctr_keras.argument_checks import check_positive_integers
 from ctr_keras.data.describe import user_feature
 from ctr_keras.datasets import truth
 from ctr_keras.experiments.jobs import run_labelled
 from ctr_keras.experiments.runs import Outcome, Run
-from ctr_keras.experiments.settings import check_positive, runs_of
+from ctr_keras.experiments.settings import runs_of
 from ctr_keras.experiments.slice_comparison import SliceComparison
 from ctr_keras.schema import Schema
 from ctr_keras.training.evaluate import scenario_names
@@ -69,7 +70,7 @@ class Settings:
     texts: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        check_positive(
+        check_positive_integers(
             self, "seeds", "epochs", "batch_size", "patience", "embedding_dim", "num_experts",
             "tasks", "task_epochs", "few",
         )  # fmt: skip

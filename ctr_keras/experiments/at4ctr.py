@@ -17,12 +17,13 @@ import pathlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from ctr_keras.argument_checks import check_positive_integers
 from ctr_keras.experiments.comparison import Comparison, Method
 from ctr_keras.experiments.down_sampled import down_sampled
 from ctr_keras.experiments.figures import Figure, cost_figure, relevance_figure, weight_figure
 from ctr_keras.experiments.jobs import run_labelled
 from ctr_keras.experiments.runs import Outcome, Run
-from ctr_keras.experiments.settings import check_positive, runs_of
+from ctr_keras.experiments.settings import runs_of
 from ctr_keras.negative_ratio import check_negative_ratio
 
 TABLES = (2, 3, 4)
@@ -71,7 +72,7 @@ class Settings:
     negative_ratio: float = 1.0
 
     def __post_init__(self) -> None:
-        check_positive(self, "seeds", "epochs", "batch_size", "patience", "embedding_dim")
+        check_positive_integers(self, "seeds", "epochs", "batch_size", "patience", "embedding_dim")
         is_list = isinstance(self.bases, (list, tuple)) and self.bases
         if not is_list or not set(self.bases) <= set(BASES):
             raise ValueError(

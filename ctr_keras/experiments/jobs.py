@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import dataclasses
-import fcntl
 import functools
 import hashlib
 import json
@@ -88,11 +87,6 @@ def run_labelled(
     return {label: [outcomes[job.key] for job in found] for label, found in jobs_to_do.items()}
 
 
-def digest(config: Mapping[str, Any]) -> str:
-    """A short name of settings (JSON)."""
-    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
-
-
 @functools.cache
 def code_digest(*packages: str) -> str:
     """Of the source of parts of the package, so that results of other code are not taken for
@@ -154,9 +148,7 @@ def _limit_threads(threads: int) -> None:
 
 def _done(job: Job, folder: pathlib.Path) -> Any:
     """Do a job and keep its outcome, unless another process has."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # Another reproduction may share the job.
+    with files.locked(folder):  # Another reproduction may share the job.
         if (kept := _kept(job, folder)) is not None:
             return kept
         outcome = job.perform(folder / "work", folder)

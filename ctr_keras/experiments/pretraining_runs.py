@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from ctr_keras import data, training
 from ctr_keras.experiments import jobs
+from ctr_keras.json_values import digest
 from ctr_keras.pretraining.text_encoder import identity
 from ctr_keras.pretraining.text_weights import MINILM
 
@@ -54,15 +55,14 @@ class PretrainingRun:
     def key(self) -> str:
         """Of its pairs, settings and code; see `jobs.Job`."""
         splits = ("train", "valid", "test")
-        return jobs.digest(
-            {
-                "options": self.options,
-                "seed": self.seed,
-                "encoder": identity(self._config("", "").encoder or MINILM),
-                "pairs": [data.Manifest.load(f"{self.pairs}/{name}").digest for name in splits],
-                "code": jobs.code_digest(*_CODE),
-            }
-        )
+        config = {
+            "options": self.options,
+            "seed": self.seed,
+            "encoder": identity(self._config("", "").encoder or MINILM),
+            "pairs": [data.Manifest.load(f"{self.pairs}/{name}").digest for name in splits],
+            "code": jobs.code_digest(*_CODE),
+        }
+        return digest(config)[:16]
 
     def encoder_in(self, out: str | os.PathLike) -> pathlib.Path:
         """File of the encoder, where `jobs.run_all` keeps outcomes in `out`."""

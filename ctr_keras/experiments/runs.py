@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from ctr_keras import data, training
 from ctr_keras.experiments import jobs
 from ctr_keras.experiments.relevance import relevance
+from ctr_keras.json_values import digest
 from ctr_keras.schema import Schema
 
 _CODE = ("data", "layers", "losses", "models", "optimizers", "training")
@@ -95,7 +96,7 @@ class Run:
             config["encoder"] = data.VectorTable.of_texts(folder).encoder
         if training.takes_item_vectors(self.model):
             config["item_vectors"] = data.VectorTable.of_items(folder).encoder
-        return jobs.digest(config)
+        return digest(config)[:16]
 
     def perform(self, work: pathlib.Path, keep: pathlib.Path) -> Outcome:
         """Train and evaluate; nothing is kept but the outcome."""

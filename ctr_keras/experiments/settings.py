@@ -4,7 +4,6 @@ import dataclasses
 import os
 from typing import Any
 
-from ctr_keras.argument_checks import check_positive_integer
 from ctr_keras.experiments.runs import Run
 
 
@@ -19,12 +18,6 @@ def settings_of(cls: type, options: dict[str, Any]) -> Any:
     if unknown:
         raise ValueError(f"The settings are {', '.join(known)}. Received: `{unknown[0]}`")
     return cls(**options)
-
-
-def check_positive(settings: Any, *names: str) -> None:
-    """Refuse settings that are no positive integers."""
-    for name in names:
-        check_positive_integer(name, getattr(settings, name))
 
 
 def runs_of(

@@ -23,6 +23,7 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ctr_keras.argument_checks import check_positive_integers
 from ctr_keras.data.split import SPLITS
 from ctr_keras.datasets import prepared
 from ctr_keras.experiments import jobs
@@ -37,7 +38,8 @@ from ctr_keras.experiments.multimodal_figures import (
 )
 from ctr_keras.experiments.pretraining_runs import PretrainingRun
 from ctr_keras.experiments.runs import Run
-from ctr_keras.experiments.settings import check_positive, runs_of
+from ctr_keras.experiments.settings import runs_of
+from ctr_keras.json_values import digest
 from ctr_keras.pretraining import encode_items
 from ctr_keras.pretraining.text_encoder import identity
 from ctr_keras.pretraining.text_weights import MINILM
@@ -121,7 +123,7 @@ class Settings:
     text: str = "title"
 
     def __post_init__(self) -> None:
-        check_positive(
+        check_positive_integers(
             self, "seeds", "epochs", "batch_size", "patience", "embedding_dim", "make_epochs",
             "curve_epochs", "item_groups", "max_tokens", "scl_epochs", "scl_batch_size",
             "bank_size",
@@ -229,7 +231,7 @@ class Reproduction:
     def _encoded(self, encoder: str | os.PathLike) -> pathlib.Path:
         """The data with the vectors of an encoder."""
         source = pathlib.Path(self.data)
-        name = jobs.digest({**identity(encoder), "data": str(source.resolve())})
+        name = digest({**identity(encoder), "data": str(source.resolve())})[:16]
         target = pathlib.Path(self.out) / "encoded" / name
         target.mkdir(parents=True, exist_ok=True)
         Schema.load(source).save(target)

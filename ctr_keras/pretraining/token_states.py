@@ -1,15 +1,11 @@
 """What the layers of a text encoder that do not learn make of texts, kept on disk."""
 
-import contextlib
 import dataclasses
-import fcntl
 import functools
-import hashlib
-import json
 import os
 import pathlib
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -18,6 +14,7 @@ from rich.progress import track
 
 from ctr_keras import files
 from ctr_keras.encoding import group_key
+from ctr_keras.json_values import digest
 from ctr_keras.pretraining.text_encoder import TextEncoder, batches_by_length
 from ctr_keras.pretraining.text_head import TextHead
 
@@ -68,9 +65,9 @@ class TokenStates:
         settings = {
             **made_by, "max_tokens": encoder.max_tokens, "layers": encoder.trained_layers
         }  # fmt: skip
-        name = hashlib.sha256(json.dumps([settings, distinct]).encode()).hexdigest()[:16]
+        name = digest([settings, distinct])[:16]
         target, unfinished = (pathlib.Path(folder) / x for x in (name, f".{name}"))
-        with _locked(target.parent):
+        with files.locked(folder):  # Trainings that start together share what the first makes.
             if not target.exists():
                 shutil.rmtree(unfinished, ignore_errors=True)
                 unfinished.mkdir()
@@ -138,12 +135,3 @@ def _make(folder: pathlib.Path, texts: list[str], encoder: TextEncoder, progress
     np.savez(folder / _TEXTS_FILE, keys=np.concatenate(keys), count=np.concatenate(counts))
     for name in (_STATES_FILE, _TEXTS_FILE):
         files.sync(folder / name)
-
-
-@contextlib.contextmanager
-def _locked(folder: pathlib.Path) -> Iterator[None]:
-    """Trainings that start together wait for the one that makes what they share."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -23,7 +23,7 @@ from ctr_keras.serving.loaded_model import LoadedModel
 from ctr_keras.serving.server_files import BATCHING_FILE, MODELS_FILE
 from ctr_keras.serving.signature import callable_protos
 from ctr_keras.serving.signatures import expected_signatures
-from ctr_keras.serving.tensors import to_array
+from ctr_keras.serving.tensors import get_arrays
 from ctr_keras.serving.versions import saved_schema, version_folder
 from ctr_keras.serving.warmup_requests import read_requests, require_serving_api
 
@@ -179,8 +179,7 @@ def _compare_rank(model: LoadedModel, rows: list[dict[str, np.ndarray]]) -> str:
 
 def _requests(folder: pathlib.Path) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
     for request in read_requests(folder):
-        inputs = {name: to_array(proto) for name, proto in request.inputs.items()}
-        yield request.model_spec.signature_name, inputs
+        yield request.model_spec.signature_name, get_arrays(request.inputs)
 
 
 def _server(folder: pathlib.Path, schema: Schema) -> str:

@@ -84,10 +84,21 @@ class LoadedModel:
             DeadlineExceededError: it took too long.
             ServingError: it failed on them.
         """
+        found, chosen = self.accept(signature, inputs, outputs)
+        return self.run_checked(found, inputs, chosen, deadline)
+
+    def accept(
+        self, signature: str, inputs: Mapping[str, np.ndarray], outputs: Iterable[str] = ()
+    ) -> tuple[Signature, list[str]]:
+        """What a request asks for: the signature, and the outputs to compute.
+
+        Raises:
+            InvalidArgumentError: the model does not take it.
+        """
         found = self.signature(signature)
         chosen = found.chosen_outputs(outputs)
         found.check(inputs)
-        return self.run_checked(found, inputs, chosen, deadline)
+        return found, chosen
 
     def run_checked(
         self,

@@ -1,12 +1,8 @@
 """The files beside the models that TensorFlow's own server is started with."""
 
-import contextlib
-import fcntl
 import json
-import os
 import pathlib
 import re
-from collections.abc import Iterator
 
 from ctr_keras import files
 
@@ -38,7 +34,7 @@ def write_server_files(folder: pathlib.Path, name: str) -> None:
     Raises:
         ValueError: `models.config` has no `model_config_list`.
     """
-    with _locked(folder):
+    with files.locked(folder):  # Two exports at once must not each leave out the other's model.
         path = folder / MODELS_FILE
         before = path.read_text(encoding="utf-8") if path.exists() else ""
         try:
@@ -73,14 +69,3 @@ def with_model(text: str, name: str) -> str:
             f"Received: `{without_comments.strip()[:60]}`"
         )
     return text[: found.end()] + entry + text[found.end() :]
-
-
-@contextlib.contextmanager
-def _locked(folder: pathlib.Path) -> Iterator[None]:
-    """Two exports at once must not each add a model to the file without the other's."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)

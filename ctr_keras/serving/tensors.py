@@ -28,6 +28,15 @@ def put_arrays(
         protos[name].CopyFrom(to_proto(array))
 
 
+def get_arrays(protos: Mapping[str, tensor_pb2.TensorProto]) -> dict[str, np.ndarray]:
+    """The arrays of a message's tensors by name.
+
+    Raises:
+        ValueError: as `to_array`.
+    """
+    return {name: to_array(proto) for name, proto in protos.items()}
+
+
 def to_array(proto: tensor_pb2.TensorProto, max_bytes: float = math.inf) -> np.ndarray:
     """The array of a message.
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from ctr_keras.argument_checks import check_positive_integer
+from ctr_keras.argument_checks import check_positive_integers
 from ctr_keras.data.split import SPLITS
 from ctr_keras.data.write import write
 from ctr_keras.datasets import prepared, search_pairs
@@ -47,8 +47,7 @@ class PicturesConfig:
     held_out: float = 0.1
 
     def __post_init__(self):
-        for name in ("pairs", "size", "candidates"):
-            check_positive_integer(name, getattr(self, name))
+        check_positive_integers(self, "pairs", "size", "candidates")
         for name in ("noise", "likeness"):
             value = getattr(self, name)
             if not 0 <= value < math.inf:

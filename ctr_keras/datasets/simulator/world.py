@@ -32,7 +32,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ctr_keras.argument_checks import check_positive_integer
+from ctr_keras.argument_checks import check_positive_integers
 
 USERS_PER_CHUNK = 4096
 _CATEGORIES_MET = 16
@@ -79,8 +79,7 @@ class WorldConfig:
     quality_weight: float = 0.5
 
     def __post_init__(self):
-        for name in ("users", "items", "categories", "width", "interests"):
-            check_positive_integer(name, getattr(self, name))
+        check_positive_integers(self, "users", "items", "categories", "width", "interests")
         if not isinstance(self.seed, int) or self.seed < 0:
             raise ValueError(
                 f"`seed` must be an integer of at least 0. Received: `seed={self.seed!r}`"

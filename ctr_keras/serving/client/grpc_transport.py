@@ -16,7 +16,7 @@ from ctr_keras.serving.protocol import (
     status_pb2,
 )
 from ctr_keras.serving.signature import Signature
-from ctr_keras.serving.tensors import put_arrays, to_array
+from ctr_keras.serving.tensors import get_arrays, put_arrays
 
 _CHANNEL_OPTIONS = [
     ("grpc.max_receive_message_length", -1),
@@ -54,7 +54,7 @@ class GrpcTransport:
         request.model_spec.signature_name = signature.name
         put_arrays(request.inputs, inputs)
         response = self._call(self._predictions.Predict, request, seconds)
-        return {name: to_array(proto) for name, proto in response.outputs.items()}
+        return get_arrays(response.outputs)
 
     def metadata(self, spec, seconds: float) -> ModelMetadata:
         request = metadata_pb2.GetModelMetadataRequest(

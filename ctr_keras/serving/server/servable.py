@@ -46,7 +46,7 @@ class Servable:
         model = LoadedModel(folder)
         try:
             if gently:
-                in_background(lambda: warm_up(model, gently))
+                in_background(lambda: warm_up(model, gently=True))
             else:
                 warm_up(model)
             return cls(model, gate, batching)
@@ -68,9 +68,7 @@ class Servable:
             ResourceExhaustedError: the batching queue is full.
             DeadlineExceededError: the deadline passed in the queue.
         """
-        found = self.model.signature(signature)
-        chosen = found.chosen_outputs(outputs)
-        found.check(inputs)
+        found, chosen = self.model.accept(signature, inputs, outputs)
         deadline.check()
         batcher = self._batchers.get(signature)
         if batcher is None:

@@ -4,7 +4,7 @@ import time
 
 from ctr_keras.serving.loaded_model import LoadedModel
 from ctr_keras.serving.server.model_name import DEFAULT_SIGNATURE
-from ctr_keras.serving.tensors import to_array
+from ctr_keras.serving.tensors import get_arrays
 from ctr_keras.serving.warmup_requests import read_requests
 
 # Beside a version that answers, warming up takes a tenth of a core: it rests nine times as long as
@@ -31,9 +31,8 @@ def warm_up(model: LoadedModel, gently: bool = False) -> int:
     for request in read_requests(model.folder):
         count += 1
         started = time.perf_counter()
-        inputs = {name: to_array(proto) for name, proto in request.inputs.items()}
         signature = request.model_spec.signature_name or DEFAULT_SIGNATURE
-        model.run(signature, inputs, request.output_filter)
+        model.run(signature, get_arrays(request.inputs), request.output_filter)
         if gently:
             took = time.perf_counter() - started
             time.sleep(min(_LONGEST_REST, _REST * took))
