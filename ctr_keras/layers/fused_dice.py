@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from ctr_keras.layers.custom_gradient import custom_gradient
+
 
 def dice_of_batch(x, alpha, epsilon):
     """Dice by the statistics of the batch, with a third of the passes over memory.
@@ -22,7 +24,7 @@ def dice_of_batch(x, alpha, epsilon):
 def fused_dice(x, alpha, epsilon):
     """Forward and gradient written out, since each elementwise op is a walk through memory."""
 
-    @tf.custom_gradient
+    @custom_gradient
     def dice(x, alpha):
         z, mean, variance, saved = _normalize(x, epsilon)
         p = tf.sigmoid(z)

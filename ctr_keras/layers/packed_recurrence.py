@@ -8,6 +8,8 @@ everything else in one piece after the loop.
 
 import tensorflow as tf
 
+from ctr_keras.layers.custom_gradient import custom_gradient
+
 
 def packed_states(x, scores, kernel, counts, offsets):
     """The state after each element.
@@ -28,7 +30,7 @@ def packed_states(x, scores, kernel, counts, offsets):
     return _scored_states(x, scores, kernel, counts, offsets)
 
 
-@tf.custom_gradient
+@custom_gradient
 def _states(x, kernel, counts, offsets):
     states = _walk_forward(x, None, kernel, counts, offsets)
 
@@ -39,7 +41,7 @@ def _states(x, kernel, counts, offsets):
     return states, gradient
 
 
-@tf.custom_gradient
+@custom_gradient
 def _scored_states(x, scores, kernel, counts, offsets):
     states = _walk_forward(x, scores, kernel, counts, offsets)
 

@@ -10,6 +10,7 @@ import dataclasses
 
 import tensorflow as tf
 
+from ctr_keras.layers.custom_gradient import custom_gradient
 from ctr_keras.layers.unpadded import put_unpadded, take_unpadded
 
 
@@ -67,7 +68,7 @@ class PackedRows:
         return _take_or_zero(packed, self.last)
 
 
-@tf.custom_gradient
+@custom_gradient
 def _take_or_zero(rows, slots):
     """Row `slots - 1` of each slot, zeros for slot 0; no slot but 0 comes twice."""
     size = 1 + tf.shape(rows)[0]

@@ -7,6 +7,8 @@ directions and both gradients are gathers.
 
 import tensorflow as tf
 
+from ctr_keras.layers.custom_gradient import custom_gradient
+
 
 def index_unpadded(unpadded):
     """Where the unpadded rows are.
@@ -30,7 +32,7 @@ def index_unpadded(unpadded):
     return tf.cast(positions[:, 0], tf.int32), slots
 
 
-@tf.custom_gradient
+@custom_gradient
 def take_unpadded(x, positions, slots):
     """The unpadded rows of `x`: `(size, width)` -> `(count, width)`."""
 
@@ -40,7 +42,7 @@ def take_unpadded(x, positions, slots):
     return tf.gather(x, positions), gradient
 
 
-@tf.custom_gradient
+@custom_gradient
 def put_unpadded(rows, positions, slots):
     """Rows back at their positions, zeros elsewhere: `(count, width)` -> `(size, width)`."""
 
@@ -52,7 +54,7 @@ def put_unpadded(rows, positions, slots):
     return tf.gather(tf.concat([zero, rows], axis=0), slots), gradient
 
 
-@tf.custom_gradient
+@custom_gradient
 def repeat_rows(x, owners):
     """`x[owners]` for ascending `owners`: `(batch, width)` -> `(count, width)`."""
 

@@ -5,6 +5,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from ctr_keras.layers.custom_gradient import custom_gradient
+
 # Below it, exp((cosine - 1) / temperature) leaves the range of float32.
 MIN_TEMPERATURE = 0.03
 _ABSENT = -1e9
@@ -47,7 +49,7 @@ def fused_row_losses(
     of_rows = _Direction(key_ids, there, axis=-1)
     of_columns = _Direction(query_ids, there, axis=-2) if symmetric else None
 
-    @tf.custom_gradient
+    @custom_gradient
     def losses(q, k):
         shift = math.ceil(1 / temperature)
         own = tf.reduce_sum(q * k, axis=-1) / temperature - shift

@@ -4,6 +4,7 @@ import dataclasses
 
 import tensorflow as tf
 
+from ctr_keras.layers.custom_gradient import custom_gradient
 from ctr_keras.models.cold_start.task_batch import TaskRows
 from ctr_keras.optimizers.sparse_rows import sum_by_place
 from ctr_keras.schema import Schema
@@ -87,7 +88,7 @@ class TaskVectors:
 # The two are each other's gradient. That of `tf.gather` is an unsorted sum, several times slower.
 
 
-@tf.custom_gradient
+@custom_gradient
 def _spread(moves, places):
     """`moves[places - 1]`, zeros where the place is 0."""
     count = tf.shape(moves)[0]
@@ -95,7 +96,7 @@ def _spread(moves, places):
     return tf.gather(padded, places), lambda upstream: (_collect(upstream, places, count), None)
 
 
-@tf.custom_gradient
+@custom_gradient
 def _collect(vectors, places, count):
     """Sums of the vectors of each place from 1 to `count`."""
     total = sum_by_place(vectors, tf.cast(places, tf.int64), tf.cast(count, tf.int64) + 1)[1:]
