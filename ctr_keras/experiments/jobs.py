@@ -16,8 +16,6 @@ from ctr_keras import files
 
 Label = TypeVar("Label")
 _RESULT_FILE = "result.json"
-# TensorFlow keeps a hundred megabytes and more of each training for as long as its process lives.
-_JOBS_A_WORKER = 8
 
 
 class Job(Protocol):
@@ -106,15 +104,6 @@ def _in_workers(
     missing: Mapping[str, Job], folder: pathlib.Path, jobs: int
 ) -> Iterator[tuple[str, Any]]:
     """Several at a time, each with its share of the cores, as they are done."""
-    keys = list(missing)
-    for start in range(0, len(keys), jobs * _JOBS_A_WORKER):
-        part = keys[start : start + jobs * _JOBS_A_WORKER]
-        yield from _in_pool({key: missing[key] for key in part}, folder, jobs)
-
-
-def _in_pool(
-    missing: Mapping[str, Job], folder: pathlib.Path, jobs: int
-) -> Iterator[tuple[str, Any]]:
     with concurrent.futures.ProcessPoolExecutor(
         jobs,
         mp_context=multiprocessing.get_context("spawn"),
