@@ -28,6 +28,10 @@ def similarity(target: Any, history: Any) -> Any:
     """Scalar products of past items with the target: float32 `(batch, length)`."""
     target, history = ops.cast(target, "float32"), ops.cast(history, "float32")
     if keras.backend.backend() == "tensorflow":
-        # Half the time of the same as `history @ target`, which walks the history column by column.
-        return tf.matmul(target[:, None, :], history, transpose_b=True)[:, 0]
+        # What `tf.matmul` calls is handed to oneDNN, which takes half as long again for products of
+        # one row.
+        products = tf.raw_ops.BatchMatMulV3(
+            x=target[:, None, :], y=history, adj_y=True, Tout=tf.float32
+        )
+        return products[:, 0]
     return ops.sum(history * target[:, None, :], axis=-1)
