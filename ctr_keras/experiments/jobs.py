@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import pathlib
 import shutil
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Protocol, TypeVar
 
@@ -107,7 +108,7 @@ def _in_workers(
     with concurrent.futures.ProcessPoolExecutor(
         jobs,
         mp_context=multiprocessing.get_context("spawn"),
-        initializer=_limit_threads,
+        initializer=_start_worker,
         initargs=(max((os.cpu_count() or 1) // jobs, 1),),
     ) as pool:
         futures = {
@@ -128,11 +129,20 @@ def _done_in_worker(job: Job, folder: pathlib.Path) -> Any:
     return _done(job, folder)
 
 
-def _limit_threads(threads: int) -> None:
+def _start_worker(threads: int) -> None:
     import tensorflow as tf
 
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
+
+
+def _end_with_parent() -> None:
+    """So that no worker trains on for nobody when the reproduction is killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _done(job: Job, folder: pathlib.Path) -> Any:
