@@ -3,7 +3,6 @@
 import dataclasses
 import os
 import pathlib
-import shutil
 from collections.abc import Iterator, Sequence
 
 import ibis
@@ -17,7 +16,6 @@ from ctr_keras.data.split import SPLITS, time_boundaries
 from ctr_keras.data.write import write
 from ctr_keras.datasets import antm2c_raw, drafts, prepared, staged, truth
 from ctr_keras.datasets.antm2c_raw import FEATURES, FILE, FILE_ROW, OPTIONAL_TEXTS, TEXTS
-from ctr_keras.datasets.infer import connect
 from ctr_keras.datasets.prepared import Prepared
 from ctr_keras.schema import MISSING_INT, Feature, Schema, Vocabulary
 from ctr_keras.sources import Report, to_stderr
@@ -213,25 +211,23 @@ def _write(
     draft = draft_schema(
         sorted(integers), names, text_buckets=rules.text_buckets, has_truth=has_truth
     )
-    spilled = staging / "spilled"
-    connection = connect(spilled)
-    raw = connection.read_parquet(str(rows))
-    table = _with_split(_as_features(raw, draft, integers), rules.valid_share)
-    vocabularies = staging / "vocabularies"
-    scenes = Vocabulary.write(vocabularies / "scene.txt", _training_scenes(table, paths))
-    draft = drafts.with_vocabularies(draft, {"scene": scenes})
-    schema = staged.with_built_vocabularies(draft, table, vocabularies).save(staging)
-    for index, name in enumerate(SPLITS):
-        if not _is_written(staging, name, key, has_truth):
-            chunks = _split_chunks(table, index, staging, name, schema, has_truth)
-            manifest = write(staging / name, schema, chunks, layout=layout, metadata={"key": key})
-            report(f"{name}: {manifest.rows:,} rows")
-    staged.write_entities(table, schema, "item", staging / prepared.ITEMS_FILE)
-    staged.write_entities(table, schema, "user", staging / prepared.USERS_FILE)
-    result = staged.summary(staging, "", table, schema, "label")
-    connection.disconnect()
-    shutil.rmtree(spilled, ignore_errors=True)
-    return result
+    with staged.connected(staging) as connection:
+        raw = connection.read_parquet(str(rows))
+        table = _with_split(_as_features(raw, draft, integers), rules.valid_share)
+        vocabularies = staging / "vocabularies"
+        scenes = Vocabulary.write(vocabularies / "scene.txt", _training_scenes(table, paths))
+        draft = drafts.with_vocabularies(draft, {"scene": scenes})
+        schema = staged.with_built_vocabularies(draft, table, vocabularies).save(staging)
+        for index, name in enumerate(SPLITS):
+            if not _is_written(staging, name, key, has_truth):
+                chunks = _split_chunks(table, index, staging, name, schema, has_truth)
+                manifest = write(
+                    staging / name, schema, chunks, layout=layout, metadata={"key": key}
+                )
+                report(f"{name}: {manifest.rows:,} rows")
+        staged.write_entities(table, schema, "item", staging / prepared.ITEMS_FILE)
+        staged.write_entities(table, schema, "user", staging / prepared.USERS_FILE)
+        return staged.summary(staging, "", table, schema, "label")
 
 
 def _as_features(raw: ir.Table, schema: Schema, integers: set[str]) -> ir.Table:

@@ -3,7 +3,9 @@
 What does not fit into memory is DuckDB's to spill; a split comes back as checked columns.
 """
 
+import contextlib
 import pathlib
+import shutil
 from collections.abc import Iterator
 
 import ibis
@@ -15,6 +17,7 @@ import pyarrow.parquet
 from ctr_keras.columns import Column, Columns, Ragged
 from ctr_keras.data.split import SPLITS
 from ctr_keras.datasets import drafts
+from ctr_keras.datasets.infer import connect
 from ctr_keras.datasets.prepared import Prepared
 from ctr_keras.datasets.tables import BATCH_ROWS
 from ctr_keras.schema import Feature, Schema, Vocabulary
@@ -23,6 +26,18 @@ from ctr_keras.schema import Feature, Schema, Vocabulary
 ROW, PART = "__row__", "__split__"
 
 _ARROW_TYPES = {"int64": pa.int64(), "string": pa.string(), "float32": pa.float32()}
+
+
+@contextlib.contextmanager
+def connected(folder: pathlib.Path) -> Iterator[ibis.BaseBackend]:
+    """DuckDB that spills into a folder of `folder`, which goes with the connection."""
+    spilled = folder / "spilled"
+    connection = connect(spilled)
+    try:
+        yield connection
+    finally:
+        connection.disconnect()
+        shutil.rmtree(spilled, ignore_errors=True)
 
 
 def arrow_column(feature: Feature, column: Column) -> pa.Array:

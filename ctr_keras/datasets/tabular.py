@@ -2,7 +2,6 @@
 
 import os
 import pathlib
-import shutil
 from collections.abc import Iterator, Sequence
 
 import ibis.expr.types as ir
@@ -15,7 +14,7 @@ from ctr_keras.columns import Columns, num_rows
 from ctr_keras.data.split import SPLITS, check_fractions, split_name, time_boundaries
 from ctr_keras.datasets import drafts, prepared, staged
 from ctr_keras.datasets.down_sampling import DownSampling
-from ctr_keras.datasets.infer import connect, infer_schema
+from ctr_keras.datasets.infer import infer_schema
 from ctr_keras.datasets.prepared import Prepared
 from ctr_keras.datasets.tables import (
     BATCH_ROWS,
@@ -107,23 +106,20 @@ def prepare(
         rows = staging / "rows.parquet"
         if not rows.exists():
             _copy_checked(sources, schema, list_separator, seed, rows, report)
-        spilled = staging / "spilled"
-        connection = connect(spilled)
-        table = _with_split(connection.read_parquet(str(rows)), schema, split, fractions)
-        final = staged.with_built_vocabularies(schema, table, staging / "vocabularies").save(
-            staging
-        )
-        written = {}
-        for index, name in enumerate(SPLITS):
-            chunks = _split_chunks(table, index, staging / f"{name}.parquet", final)
-            written[name] = sampling.write(staging, name, key, final, chunks, layout)
-            report(f"{name}: {written[name].rows:,} rows")
-        staged.write_entities(table, final, "item", staging / prepared.ITEMS_FILE)
-        staged.write_entities(table, final, "user", staging / prepared.USERS_FILE)
-        whole = staged.summary(pathlib.Path(out), str(path), table, final, label)
-        result = sampling.applied(whole, written["train"])
-        connection.disconnect()
-        shutil.rmtree(spilled, ignore_errors=True)
+        with staged.connected(staging) as connection:
+            table = _with_split(connection.read_parquet(str(rows)), schema, split, fractions)
+            final = staged.with_built_vocabularies(schema, table, staging / "vocabularies").save(
+                staging
+            )
+            written = {}
+            for index, name in enumerate(SPLITS):
+                chunks = _split_chunks(table, index, staging / f"{name}.parquet", final)
+                written[name] = sampling.write(staging, name, key, final, chunks, layout)
+                report(f"{name}: {written[name].rows:,} rows")
+            staged.write_entities(table, final, "item", staging / prepared.ITEMS_FILE)
+            staged.write_entities(table, final, "user", staging / prepared.USERS_FILE)
+            whole = staged.summary(pathlib.Path(out), str(path), table, final, label)
+            result = sampling.applied(whole, written["train"])
         rows.unlink()
         prepared.finish(staging, key, result)
     return result

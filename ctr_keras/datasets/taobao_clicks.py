@@ -8,8 +8,7 @@ import ibis
 import ibis.expr.types as ir
 import pyarrow.parquet
 
-from ctr_keras.datasets import taobao_raw
-from ctr_keras.datasets.infer import connect
+from ctr_keras.datasets import staged, taobao_raw
 from ctr_keras.datasets.taobao_raw import BEHAVIOURS, LINE
 from ctr_keras.datasets.taobao_rows import Catalog
 from ctr_keras.sources import Report
@@ -55,15 +54,14 @@ def sorted_clicks(
     if not raw.exists():
         rows = taobao_raw.copy_checked(path, raw, report, choice.period is not None)
         report(f"checked {rows:,} lines")
-    connection = connect(folder / "spilled")
-    kept = _kept(connection.read_parquet(str(raw)), choice)
-    _replace_parquet(_items(kept), items)
-    _check_items(connection.read_parquet(str(items)), path, choice, report)
-    numbered = connection.read_parquet(str(items)).select("item", "position")
-    joined = kept.join(numbered, "item")
-    found = joined.select("user", LINE, item="position", time="timestamp")
-    _replace_parquet(found.order_by("user", "time", LINE), clicks)
-    connection.disconnect()
+    with staged.connected(folder) as connection:
+        kept = _kept(connection.read_parquet(str(raw)), choice)
+        _replace_parquet(_items(kept), items)
+        _check_items(connection.read_parquet(str(items)), path, choice, report)
+        numbered = connection.read_parquet(str(items)).select("item", "position")
+        joined = kept.join(numbered, "item")
+        found = joined.select("user", LINE, item="position", time="timestamp")
+        _replace_parquet(found.order_by("user", "time", LINE), clicks)
     raw.unlink()
     report(f"sorted the clicks by user and time: {_rows_in(clicks):,} are kept")
     return clicks

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import os
 import pathlib
-import shutil
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +16,6 @@ from ctr_keras.data.split import SPLITS, check_fractions
 from ctr_keras.data.write import write
 from ctr_keras.datasets import drafts, prepared, staged
 from ctr_keras.datasets import truth as truths
-from ctr_keras.datasets.infer import connect
 from ctr_keras.datasets.prepared import Prepared
 from ctr_keras.datasets.simulator import clock, impression_log
 from ctr_keras.datasets.simulator.impression_log import ImpressionsConfig
@@ -194,28 +192,28 @@ def _write(
     report: Report,
 ) -> Prepared:
     """Vocabularies, splits, probabilities and entity tables from the simulated rows."""
-    spilled = staging / "spilled"
-    connection = connect(spilled)
-    table = connection.read_parquet(str(rows))
-    _check_splits(table)
-    schema = staged.with_built_vocabularies(draft, table, staging / "vocabularies").save(staging)
-    for index, name in enumerate(SPLITS):
-        known = truths.file_of(staging, name)
-        if not (prepared.is_written(staging, name, key) and known.is_file()):
-            part = staging / f"{name}.parquet"
-            chosen = table.filter(table[staged.PART] == index)
-            chosen.order_by("time", staged.ROW).to_parquet(part)
-            chunks = staged.chunks(part, schema)
-            manifest = write(staging / name, schema, chunks, layout=layout, metadata={"key": key})
-            truths.copy(part, known)
-            part.unlink()
-            report(f"{name}: {manifest.rows:,} rows")
-    staged.write_entities(table, schema, "item", staging / prepared.ITEMS_FILE)
-    staged.write_entities(table, schema, "user", staging / prepared.USERS_FILE)
-    result = staged.summary(out, "the simulator", table, schema, "label")
-    connection.disconnect()
-    shutil.rmtree(spilled, ignore_errors=True)
-    return result
+    with staged.connected(staging) as connection:
+        table = connection.read_parquet(str(rows))
+        _check_splits(table)
+        schema = staged.with_built_vocabularies(draft, table, staging / "vocabularies").save(
+            staging
+        )
+        for index, name in enumerate(SPLITS):
+            known = truths.file_of(staging, name)
+            if not (prepared.is_written(staging, name, key) and known.is_file()):
+                part = staging / f"{name}.parquet"
+                chosen = table.filter(table[staged.PART] == index)
+                chosen.order_by("time", staged.ROW).to_parquet(part)
+                chunks = staged.chunks(part, schema)
+                manifest = write(
+                    staging / name, schema, chunks, layout=layout, metadata={"key": key}
+                )
+                truths.copy(part, known)
+                part.unlink()
+                report(f"{name}: {manifest.rows:,} rows")
+        staged.write_entities(table, schema, "item", staging / prepared.ITEMS_FILE)
+        staged.write_entities(table, schema, "user", staging / prepared.USERS_FILE)
+        return staged.summary(out, "the simulator", table, schema, "label")
 
 
 def _check_splits(table: ir.Table) -> None:
