@@ -3,17 +3,13 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-# Apart, as TensorFlow keeps the memory of every model that a process has traced.
-HEAVY := tests/models/ tests/training/ tests/experiments/
-
 .PHONY: demo test lint clean
 
 demo: $(STAMP)
 	$(BIN)/ctr-keras quickstart
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist worksteal $(filter-out $(HEAVY) %__pycache__/,$(wildcard tests/test_*.py tests/*/))
-	$(BIN)/python -m pytest -n 2 --dist worksteal $(HEAVY)
+	$(BIN)/python -m pytest -n 2 --dist worksteal tests
 	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 --dist worksteal tests/layers tests/losses tests/metrics
 
 lint: $(STAMP)
