@@ -27,7 +27,9 @@ class Dice(keras.layers.Layer):
     float32 whatever the layer's policy.
 
     Args:
-        momentum: Float in `[0, 1)`. Momentum of the moving statistics. Defaults to `0.99`.
+        momentum: Float in `[0, 1)`. Momentum of the moving statistics, which start at a mean of 0
+            and a variance of 1: an epoch has to be enough to forget that, and a batch of rows tells
+            a lot. Defaults to `0.9`.
         epsilon: Float. Added to the variance. Defaults to `1e-8`, as in the paper.
         alpha_initializer: Initializer of `alpha`. Defaults to `"zeros"`.
         **kwargs: Base layer keyword arguments, such as `name` and `dtype`.
@@ -54,7 +56,7 @@ class Dice(keras.layers.Layer):
 
     def __init__(
         self,
-        momentum: float = 0.99,
+        momentum: float = 0.9,
         epsilon: float = 1e-8,
         alpha_initializer: Any = "zeros",
         **kwargs: Any,

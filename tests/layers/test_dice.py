@@ -44,6 +44,15 @@ def test_training_equals_the_formula_and_moves_the_statistics():
     np.testing.assert_allclose(layer.moving_variance, 0.9 + 0.1 * X.var(0), rtol=1e-5, atol=1e-6)
 
 
+def test_statistics_are_known_after_a_short_epoch():
+    layer = with_alpha(Dice(), np.zeros(4, "float32"))
+    batches = RNG.normal(0.1, 0.05, size=(78, 256, 4)).astype("float32")
+    for batch in batches:
+        layer(batch, training=True)
+    np.testing.assert_allclose(layer.moving_mean, np.full(4, 0.1), rtol=0.05)
+    np.testing.assert_allclose(layer.moving_variance, np.full(4, 0.0025), rtol=0.2)
+
+
 def test_inference_uses_the_moving_statistics_and_keeps_them():
     layer = with_alpha(Dice(), np.full(4, 0.1, "float32"))
     layer.moving_mean.assign(np.arange(4.0))
