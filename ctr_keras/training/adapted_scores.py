@@ -1,16 +1,21 @@
 """Probabilities of a model that first adapts to what training knows of each user or item."""
 
 import os
+import pathlib
+from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
-from ctr_keras import data
+from ctr_keras import data, metrics
 from ctr_keras.argument_checks import check_positive_integer
 from ctr_keras.data.tasks import HeldRows, RowGroups, check_key, places_of
 from ctr_keras.models import CTRModel
+from ctr_keras.training.evaluate import predictions
 
 _READ_ROWS = 65_536
+_SCORED_ROWS = 4096
 
 
 def adapted_scores(
@@ -62,6 +67,31 @@ def adapted_scores(
         found = adapted(known.take(to_adapt), asked.take(to_score)[0]).numpy()
         scores[to_score[to_score >= 0]] = found[to_score >= 0]
     return scores
+
+
+class AdaptedAUC(keras.callbacks.Callback):
+    """Makes the validation AUC of each epoch that of the adapted model: it is what was trained.
+
+    Args:
+        folder: Prepared folder with `train` and `valid`.
+        key: The feature that names a task.
+        support: Training rows of a key to adapt to.
+    """
+
+    def __init__(self, folder: str | os.PathLike, key: str, support: int):
+        super().__init__()
+        self.train, self.valid = (pathlib.Path(folder) / name for name in ("train", "valid"))
+        self.key = key
+        self.support = support
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if logs is None:
+            return
+        found = predictions(self.model, data.read(self.valid, self.model.schema, _SCORED_ROWS))
+        scores = adapted_scores(
+            self.model, self.train, self.valid, self.key, found.scores, support=self.support
+        )
+        logs["val_auc"] = float(metrics.auc(found.labels, scores))
 
 
 def _pieces(groups: RowGroups, chosen: np.ndarray, rows: int) -> np.ndarray:

@@ -9,10 +9,12 @@ from rich.console import Console
 
 from ctr_keras import data, pretraining
 from ctr_keras.models import CTRModel
+from ctr_keras.models.cold_start.task_model import TaskModel
 from ctr_keras.negative_ratio import check_negative_ratio
 from ctr_keras.optimizers import LazyAdam
 from ctr_keras.schema import Schema
 from ctr_keras.seed import set_seed
+from ctr_keras.training.adapted_scores import AdaptedAUC
 from ctr_keras.training.build import (
     DEFAULT_BASE,
     arguments,
@@ -42,7 +44,8 @@ class TrainingConfig:
         epochs: Number of epochs.
         batch_size: Rows a batch.
         learning_rate: Of `LazyAdam`.
-        patience: Epochs without a better validation AUC before training stops, or `None`.
+        patience: Epochs without a better validation AUC before training stops, or `None`. The AUC
+            of `MAML` and `MeLU` is that of the model as adapted to `support` training rows.
         seed: Of initial weights, dropout, the order of rows and which negatives are read.
         negative_ratio: Share of the negatives of the training rows to read, see `ck.data.read`;
             the model corrects its probabilities for it, validation rows stay whole.
@@ -130,6 +133,9 @@ def _train(config: TrainingConfig, restart: bool, progress: bool) -> Training:
     valid = data.read(pathlib.Path(config.data) / "valid", model.schema, config.batch_size)
     if epoch < config.epochs and not checkpoint.is_over:
         callbacks = [checkpoint, *([ProgressBar(batches_of(rows))] if progress else [])]
+        if isinstance(model, TaskModel):
+            adapted = AdaptedAUC(config.data, _task_key(config, model), config.support)
+            callbacks.insert(0, adapted)  # The checkpoint goes by it.
         model.fit(
             rows,
             validation_data=valid,
@@ -172,16 +178,10 @@ def _training_rows(config: TrainingConfig, model: CTRModel, epoch: int) -> tf.da
             epoch=epoch,
             negative_ratio=ratio,
         )
-    key = config.task or schema.key(getattr(model, "key", "user"))
-    if key is None:
-        raise ValueError(
-            f"No feature tells users apart: `task` must name one whose values are the tasks of "
-            f"{config.model}. Received: `features={schema.names}`"
-        )
     return data.read_tasks(
         path,
         schema,
-        key,
+        _task_key(config, model),
         support=config.support,
         query=config.query,
         tasks=max(config.batch_size // (config.support + config.query), 1)
@@ -192,6 +192,17 @@ def _training_rows(config: TrainingConfig, model: CTRModel, epoch: int) -> tf.da
         epoch=epoch,
         negative_ratio=ratio,
     )
+
+
+def _task_key(config: TrainingConfig, model: CTRModel) -> str:
+    """The feature whose values are the tasks."""
+    key = config.task or model.schema.key(getattr(model, "key", "user"))
+    if key is None:
+        raise ValueError(
+            f"No feature tells users apart: `task` must name one whose values are the tasks of "
+            f"{config.model}. Received: `features={model.schema.names}`"
+        )
+    return key
 
 
 def _checkpoint(config: TrainingConfig, schema: Schema, restart: bool) -> Checkpoint:

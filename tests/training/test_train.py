@@ -278,7 +278,16 @@ def test_models_that_learn_from_tasks(prepared, tmp_path):
     options = {"embedding_dim": 4, "units": (4,)}
     by_user = config(prepared, tmp_path / "a", model="MeLU", options=options, epochs=1)
     trained = training.train(by_user, progress=False)
-    assert 0 < trained.history[0]["val_auc"] < 1
+    # Validated as it is used: adapted to each user.
+    adapted, shared = (
+        training.evaluate_cold_start(
+            trained.model, prepared / "train", prepared / "valid", adapt=adapt
+        )
+        .slices["all"]
+        .auc
+        for adapt in ("user_id", None)
+    )
+    assert trained.history[0]["val_auc"] == pytest.approx(adapted, abs=1e-6) != shared
     assert training.train(by_user, progress=False).history == trained.history
     by_item = dataclasses.replace(by_user, out=str(tmp_path / "b"), task="item_id", tasks=8)
     assert training.train(by_item, progress=False).history != trained.history
