@@ -200,7 +200,8 @@ class Reproduction:
         if method == "DropoutNet":
             return runs_of(settings, self.data, method, wrapped, **others)
         if method == "MetaEmb":
-            others |= {"task": key, "tasks": settings.tasks}
+            # An id with training rows has learned its embedding from all of them.
+            others |= {"task": key, "adapts": False, "tasks": settings.tasks}
             return runs_of(settings, self.data, method, {**wrapped, "key": role}, **others)
         if method in ("MAML", "MeLU"):
             others |= {"task": task, "tasks": settings.tasks, "epochs": settings.task_epochs}

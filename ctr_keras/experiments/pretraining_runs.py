@@ -13,7 +13,7 @@ from ctr_keras.json_values import digest
 from ctr_keras.pretraining.text_encoder import identity
 from ctr_keras.pretraining.text_weights import MINILM
 
-_CODE = ("data", "losses", "pretraining", "training")
+_CODE = ("data", "losses", "metrics", "optimizers", "pretraining", "training")
 _ENCODER_FILE = "encoder.keras"
 _STATES = "states"  # Beside the folders of the trainings, which share it.
 

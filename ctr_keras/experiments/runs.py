@@ -12,7 +12,9 @@ from ctr_keras.experiments.relevance import relevance
 from ctr_keras.json_values import digest
 from ctr_keras.schema import Schema
 
-_CODE = ("data", "layers", "losses", "models", "optimizers", "training")
+_CODE = (
+    "data", "layers", "losses", "metrics", "models", "optimizers", "pretraining", "training"
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +62,7 @@ class Run:
         seed: Of initial weights, dropout and the order of rows.
         task: For models that learn from tasks: the feature that makes them, to whose training rows
             the model adapts before it is evaluated on cold users and items.
+        adapts: Whether it adapts to them.
         tasks: Tasks a batch.
         texts: Texts that enter by their vectors, see `training.TrainingConfig`.
         few: From how many training rows on a user or an item is no longer cold; `None` to evaluate
@@ -76,6 +79,7 @@ class Run:
     patience: int | None = 1
     seed: int = 1
     task: str | None = None
+    adapts: bool = True
     tasks: int | None = None
     texts: tuple[str, ...] = ()
     few: int | None = None
@@ -102,7 +106,7 @@ class Run:
         """Train and evaluate; nothing is kept but the outcome."""
         is_resumed = work.exists()
         settings = dataclasses.asdict(self)
-        for name in ("few", "item_groups"):
+        for name in ("adapts", "few", "item_groups"):
             del settings[name]
         started = time.perf_counter()
         trained = training.train(training.TrainingConfig(out=str(work), **settings), progress=False)
@@ -113,7 +117,7 @@ class Run:
         cold = by_frequency = None
         if self.few is not None:
             cold = training.evaluate_cold_start(
-                model, train, test, few=self.few, adapt=self.task
+                model, train, test, few=self.few, adapt=self.task if self.adapts else None
             ).to_dict()
         if self.item_groups is not None:
             by_frequency = training.evaluate_by_frequency(

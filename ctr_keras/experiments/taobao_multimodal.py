@@ -23,6 +23,7 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ctr_keras import files
 from ctr_keras.argument_checks import check_positive_integers
 from ctr_keras.data.split import SPLITS
 from ctr_keras.datasets import prepared
@@ -81,6 +82,7 @@ class Settings:
         base: The ranker of ids.
         embedding_dim: Width of the embeddings.
         units: Widths of the ranker's layers.
+        attention_units: Widths of DIN's activation unit.
         dropout: Of those layers.
         make_units: Widths of the layers of MAKE's extractor.
         make_projection: Width that MAKE brings representations to first, or `None`.
@@ -106,11 +108,12 @@ class Settings:
     base: str = "DIN"
     embedding_dim: int = 16
     units: tuple[int, ...] = (128, 64)
+    attention_units: tuple[int, ...] = (32, 16)
     dropout: float = 0.5
     make_units: tuple[int, ...] = (128, 64, 32)
     make_projection: int | None = 64
-    make_epochs: int = 5
-    make_sweep: tuple[int, ...] = (0, 1, 2, 3, 5)
+    make_epochs: int = 20
+    make_sweep: tuple[int, ...] = (0, 1, 3, 10, 20)
     curve_epochs: int = 8
     item_groups: int = 8
     encoder: str = MINILM
@@ -138,6 +141,11 @@ class Settings:
             "units": list(self.units),
             "dropout": self.dropout,
         }
+        if self.base == "DIN":
+            options |= {
+                "attention_units": list(self.attention_units),
+                "attention_normalize": "softmax",
+            }
         if model == self.base:
             return options
         wrapped: dict[str, Any] = {"base": self.base, "base_options": options}
@@ -231,15 +239,14 @@ class Reproduction:
     def _encoded(self, encoder: str | os.PathLike) -> pathlib.Path:
         """The data with the vectors of an encoder."""
         source = pathlib.Path(self.data)
-        name = digest({**identity(encoder), "data": str(source.resolve())})[:16]
+        text, max_tokens = self.settings.text, self.settings.max_tokens
+        items = files.sha256(source / prepared.ITEMS_FILE)
+        name = digest([identity(encoder), text, max_tokens, items])[:16]
         target = pathlib.Path(self.out) / "encoded" / name
         target.mkdir(parents=True, exist_ok=True)
         Schema.load(source).save(target)
-        prepared.link(source, target, [*SPLITS, "items.parquet"])
-        encode_items(
-            target, self.settings.text, encoder, max_tokens=self.settings.max_tokens,
-            progress=False,
-        )  # fmt: skip
+        prepared.link(source, target, [*SPLITS, prepared.ITEMS_FILE])
+        encode_items(target, text, encoder, max_tokens=max_tokens, progress=False)
         return target
 
     def _pretrainings(self) -> dict[str, list[PretrainingRun]]:

@@ -59,7 +59,7 @@ def options_of(base):
 def test_all_methods_share_the_base():
     found = options_of("DIN")
     assert found["SimTier"]["base_options"] == found["SimTierMAKE"]["base_options"] == found["DIN"]
-    assert found["SimTierMAKE"]["extractor_epochs"] == 5 and not found["SimTierMAKE"]["joint"]
+    assert found["SimTierMAKE"]["extractor_epochs"] == 20 and not found["SimTierMAKE"]["joint"]
 
 
 @pytest.fixture(scope="module")
