@@ -159,8 +159,10 @@ def _done(job: Job, folder: pathlib.Path) -> Any:
 
 
 def _kept(job: Job, folder: pathlib.Path) -> Any:
+    file = folder / _RESULT_FILE
     try:
-        content = json.loads((folder / _RESULT_FILE).read_text())
+        return job.outcome_type(**json.loads(file.read_text())["outcome"])
     except FileNotFoundError:
         return None
-    return job.outcome_type(**content["outcome"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{file} is no result of this version ({error}): remove it") from error

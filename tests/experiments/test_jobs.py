@@ -6,6 +6,10 @@ import sys
 import time
 from typing import ClassVar
 
+import pytest
+
+from ctr_keras.experiments.jobs import run_all
+
 ROOT = pathlib.Path(__file__).parents[2]
 
 
@@ -38,6 +42,14 @@ def test_workers_end_with_a_killed_parent(tmp_path):
         parent.kill()
     worker = pathlib.Path("/proc", file.read_text())
     _wait_until(lambda: not worker.exists())
+
+
+@pytest.mark.parametrize("content", ["{", "{}", '{"outcome": {"unknown": 1}}'])
+def test_a_result_of_another_version_is_named(content, tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/result.json").write_text(content)
+    with pytest.raises(ValueError, match=r"a/result.json is no result of this version.*remove it"):
+        run_all([Sleep("a")], tmp_path)
 
 
 def _wait_until(condition, seconds=60):
