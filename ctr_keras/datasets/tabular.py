@@ -102,7 +102,7 @@ def prepare(
     if found is not None:
         report(f"{out} is up to date")
         return found
-    with prepared.replacing(out, key) as staging:
+    with prepared.replacing(out, key, report=report) as staging:
         rows = staging / "rows.parquet"
         if not rows.exists():
             _copy_checked(sources, schema, list_separator, seed, rows, report)
