@@ -4,6 +4,8 @@ import pathlib
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
 from ctr_keras import data
@@ -208,6 +210,26 @@ def test_numbers_vectors_and_missing_values(tmp_path):
     assert "-1" not in lines(tmp_path / "out", "item_id")
     assert pd.read_parquet(tmp_path / "out" / "users.parquet").empty
     assert pd.read_parquet(tmp_path / "out" / "items.parquet")["item_id"].tolist() == [1, 2, 3]
+
+
+def test_ids_of_sixty_bits(tmp_path):
+    ids = [2**60 + n for n in range(59)]
+    schema = Schema(
+        (
+            Feature("item_id", "item", vocabulary=drafts.unbuilt("item_id")),
+            Feature("label", "label", kind="number"),
+        )
+    )
+    path = tmp_path / "rows.parquet"
+    frame = pd.DataFrame({"item_id": [*ids, None], "label": [0, 1] * 30}, dtype="Int64")
+    decimals = pa.array(frame["item_id"]).cast(pa.decimal128(20, 0))
+    table = pa.Table.from_pandas(frame)
+    pyarrow.parquet.write_table(table.set_column(0, "item_id", decimals), path)
+    prepare(tmp_path / "out", path, schema)
+    assert pd.read_parquet(tmp_path / "out" / "items.parquet")["item_id"].tolist() == ids
+    frame.astype(float).to_parquet(path)
+    with pytest.raises(ValueError, match="'item_id', row 0: .* pass Int64 or strings"):
+        prepare(tmp_path / "out", path, schema)
 
 
 def test_histories_over_their_length_keep_the_newest(csv, tmp_path):
