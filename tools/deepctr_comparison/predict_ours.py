@@ -177,5 +177,7 @@ def projection(column: Column) -> np.ndarray:
 
 def identity_scale(layer: str) -> dict[str, np.ndarray]:
     """A scale that leaves a number as it is."""
-    values = {"gamma": 1.0, "beta": 0.0, "moving_mean": 0.0, "moving_variance": 1.0}
+    values = {
+        "gamma": 1.0, "beta": 0.0, "moving_mean": 0.0, "moving_variance": 1.0, "batches": 1.0
+    }  # fmt: skip
     return {f"{layer}/{part}": np.array([value]) for part, value in values.items()}
