@@ -130,7 +130,8 @@ def _schema(
 ) -> Schema:
     if schema is None:
         schema = infer_schema(path, list_separator=list_separator)
-        report(f"Inferred a schema: {', '.join(f'{f.name} ({f.role})' for f in schema)}")
+        features = ", ".join(f"{f.name} ({f.role}, {f.kind})" for f in schema)
+        report(f"Inferred a schema: {features}")
     elif not isinstance(schema, Schema):
         schema = drafts.load(schema)
     unused = unused_columns(sources[0], schema)

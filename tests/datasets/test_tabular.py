@@ -91,6 +91,52 @@ def test_infers_roles_kinds_and_vocabularies(csv, tmp_path):
     assert small["item_id"].vocabulary.hashed
 
 
+@pytest.mark.parametrize("is_parquet", [False, True])
+def test_ids_by_name_and_histories_of_integers(tmp_path, is_parquet):
+    rng = np.random.default_rng(0)
+    past = [rng.integers(1, 90, k).tolist() for k in rng.integers(0, 6, 400)]
+    frame = pd.DataFrame(
+        {
+            "userId": rng.permutation(400) + 1,
+            "movie": rng.permutation(400) + 1,
+            "user_age": rng.permutation(400),
+            "hist_movie": past,
+            "zips": [[f"0{n}" for n in row] for row in past],
+            "clicked": rng.integers(0, 2, 400),
+        }
+    )
+    path = tmp_path / "rows.parquet"
+    if is_parquet:
+        frame.to_parquet(path)
+    else:
+        path, written = tmp_path / "rows.csv", frame.copy()
+        for name in ("hist_movie", "zips"):
+            written[name] = ["|".join(map(str, row)) for row in frame[name]]
+        written.to_csv(path, index=False)
+    schema = tabular.infer_schema(path, max_vocabulary=200)
+    assert {f.name: (f.role, f.kind, f.dtype) for f in schema} == {
+        "userId": ("user", "id", "int64"),
+        "movie": ("item", "id", "int64"),
+        "user_age": ("user", "number", "float32"),
+        "hist_movie": ("history", "id", "int64"),
+        "zips": ("context", "id", "string"),
+        "clicked": ("label", "number", "float32"),
+        "group_userId": ("group", "id", "int64"),
+    }
+    assert schema["hist_movie"].shares == "movie"
+    # Fewer than 90 values, however many lists.
+    assert not schema["zips"].vocabulary.hashed and schema["userId"].vocabulary.hashed
+    said = []
+    tabular.prepare(tmp_path / "out", path, report=said.append)
+    assert "movie (item, id), user_age (user, number), hist_movie (history, id)" in said[0]
+    found = pd.concat([stored(tmp_path / "out", name) for name in SPLITS])
+    assert sorted(found["hist_movie"]) == sorted(past)
+    texts = frame.assign(movie=[f"m{n}" for n in frame["movie"]])
+    texts.to_parquet(tmp_path / "texts.parquet")
+    history = tabular.infer_schema(tmp_path / "texts.parquet")["hist_movie"]
+    assert (history.shares, history.dtype) == ("movie", "string")
+
+
 def test_a_csv_becomes_what_a_model_reads(csv, tmp_path):
     out = tmp_path / "out"
     prepared = prepare(out, csv)
