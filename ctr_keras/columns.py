@@ -209,13 +209,14 @@ class _Where:
 def _typed(schema: Schema, feature: Feature, values: Any, where: _Where) -> np.ndarray:
     if feature.kind == "vector":
         values = _stacked(feature, values, where)
-    values = np.asarray(values)
+    values = _array(values)
     if feature.dtype == "string":
         return _strings(values, where)
     if feature.role == "time":
         values = _seconds(values, where)
     if values.dtype.kind == "O":
-        values = _numbers(values, f"a value of type {feature.dtype}", where)
+        missing = schema.missing(feature.name, np.nan)
+        values = _numbers(values, missing, f"a value of type {feature.dtype}", where)
     if values.size == 0:
         return values.astype(feature.dtype)
     if values.dtype.kind not in "iufb":
@@ -231,10 +232,23 @@ def _typed(schema: Schema, feature: Feature, values: Any, where: _Where) -> np.n
             # Pandas turns integers into floats where one is missing.
             values = np.where(np.isnan(values), schema.missing(feature.name, np.nan), values)
         where.check(values == np.floor(values), "an integer", values)
-        where.check(np.abs(values) < 2.0**63, "an integer of 64 bits", values)
+        # Above, neighbours are the same float.
+        bits = np.finfo(values.dtype).nmant + 1
+        expected = f"an integer of 64 bits, not a float from 2**{bits} on: pass Int64 or strings"
+        where.check(np.abs(values) < 2.0**bits, expected, values)
     elif values.dtype == np.uint64:
         where.check(values < 2**63, "an integer of 64 bits", values)
     return np.ascontiguousarray(values, feature.dtype)
+
+
+def _array(values: Any) -> np.ndarray:
+    """NumPy's array of a column."""
+    dtype = getattr(values, "dtype", None)
+    is_pandas = not isinstance(dtype, np.dtype) and getattr(dtype, "kind", None) in ("i", "u")
+    if is_pandas and values.isna().any():
+        # As an array they would become floats, of which the large ones are another integer.
+        return values.to_numpy(object)
+    return np.asarray(values)
 
 
 def _stacked(feature: Feature, values: Any, where: _Where) -> np.ndarray:
@@ -260,9 +274,9 @@ def _seconds(values: np.ndarray, where: _Where) -> np.ndarray:
     return values
 
 
-def _numbers(values: np.ndarray, expected: str, where: _Where) -> np.ndarray:
-    """A column of Python objects as numbers, missing ones as NaN."""
-    flat = [np.nan if _is_missing(v) else v for v in values.ravel()]
+def _numbers(values: np.ndarray, missing: float, expected: str, where: _Where) -> np.ndarray:
+    """A column of Python objects as numbers, `missing` where there is none."""
+    flat = [missing if _is_missing(v) else v for v in values.ravel()]
     good = np.array([isinstance(v, (int, float, np.number)) for v in flat], bool)
     where.check(good.reshape(values.shape), expected, values)
     return np.array(flat).reshape(values.shape)

@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from ctr_keras.schema import (
+    MISSING_INT,
     OUT_OF_VOCABULARY_ID,
     PADDING_ID,
     RESERVED_IDS,
@@ -19,7 +20,8 @@ class FeatureEncoder(tf.Module):
 
     Ids are looked up or hashed, texts are split into words, sequences are cut to their length
     and padded on the right with id 0, numbers become float32. A missing id (`""`, or a negative
-    integer that is looked up or hashed) becomes id 0. As a `tf.Module` it carries its lookup
+    integer that is looked up or hashed) becomes id 0, a
+    missing group -1. As a `tf.Module` it carries its lookup
     tables into a SavedModel, the vocabularies as assets.
 
     Args:
@@ -70,7 +72,10 @@ class FeatureEncoder(tf.Module):
                 )
             )
         elif self._schema.vocabulary(feature.name) is None:
-            return group_key(values)
+            keys = group_key(values)
+            if values.dtype != tf.string:
+                return keys
+            return tf.where(_is_missing(values), tf.constant(MISSING_INT, tf.int64), keys)
         if isinstance(values, tf.RaggedTensor):
             values = values.with_flat_values(self._to_ids(feature, values.flat_values))
         else:

@@ -80,6 +80,20 @@ def test_missing_ids_become_padding(missing):
     assert columns["n"].tolist() == [3, -1] and columns["t"].tolist() == ["a", ""]
 
 
+@pytest.mark.parametrize(("dtype", "bits"), [("float64", 53), ("float32", 24)])
+def test_ids_that_a_float_cannot_hold(dtype, bits):
+    schema = ck.Schema([ck.Feature("n", "item", vocabulary=ck.Vocabulary.hashing(9))])
+    largest = 2**bits - 1
+    column = np.array([largest, np.nan], dtype)
+    assert canonical(schema, {"n": column})["n"].tolist() == [largest, -1]
+    with pytest.raises(ValueError, match=rf"'n', row 1: .*from 2\*\*{bits} on: pass Int64 or str"):
+        canonical(schema, {"n": np.array([1, largest + 1], dtype)})
+    # With one missing, Pandas' integers and objects stay exact.
+    ids = [2**62 + 1, None]
+    for column in (pd.Series(ids, dtype="Int64"), np.array(ids, object)):
+        assert canonical(schema, {"n": column})["n"].tolist() == [2**62 + 1, -1]
+
+
 @pytest.mark.parametrize(
     "dtype", ["Int64", "int64[pyarrow]", "string", "string[pyarrow]", "object"]
 )

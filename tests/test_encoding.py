@@ -97,7 +97,10 @@ def test_groups_become_integers():
     group = ck.Feature("g", "group", dtype="string")
     ids = encode(group, tf.constant(["a", "b", "a"]))
     assert ids.dtype == np.int64 and ids[0] == ids[2] != ids[1]
-    assert encode(ck.Feature("g", "group"), tf.constant([5, 6], tf.int64)).tolist() == [5, 6]
+    integers = [5, 6, -1, -7]
+    found = encode(ck.Feature("g", "group"), tf.constant(integers, tf.int64))
+    assert found.tolist() == integers
+    assert encode(group, tf.constant(["", "a"])).tolist() == [-1, ids[0]]
 
 
 def test_same_in_graph(small_schema, small_rows):

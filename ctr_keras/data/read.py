@@ -80,8 +80,9 @@ def read(
         like make of it has no such attribute.
 
     Raises:
-        ValueError: the folder holds no data, a shard is missing, truncated or changed (named
-            with the record at fault), or its columns are not those of `schema`.
+        ValueError: the folder holds no data or fewer records than workers, a shard is missing,
+            truncated or changed (named with the record at fault), or its columns are not those of
+            `schema`.
     """
     _check_arguments(batch_size, shuffle_rows, epoch, shard)
     negative_ratio = check_negative_ratio("negative_ratio", negative_ratio)
@@ -135,6 +136,13 @@ class _Part:
     def of(cls, shards: tuple[Shard, ...], index: int, count: int) -> "_Part":
         if len(shards) >= count:
             return cls(shards[index::count])
+        records = sum(shard.records for shard in shards)
+        if records < count:
+            raise ValueError(
+                f"The data are {records} records in {len(shards)} files, so a worker would get no "
+                "rows: write them with a smaller `rows_per_shard` or `block_rows`. "
+                f"Received: `shard={(index, count)}`"
+            )
         return cls(shards, index, count)
 
 

@@ -59,20 +59,26 @@ class VectorTable:
             ValueError: a table of another encoder lies there.
         """
         folder = pathlib.Path(folder)
-        if (folder / _MANIFEST_FILE).exists():
-            found = cls.open(folder)
-            if (found.encoder, found.width) != (encoder, width):
-                raise ValueError(
-                    f"{folder} holds vectors of another encoder, {found.encoder}: remove it, or "
-                    f"choose another folder. Received: `encoder={encoder}`"
-                )
-            return found
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in (_KEYS_FILE, _VECTORS_FILE):
-            (folder / name).write_bytes(b"")
-        content = {"encoder": encoder, "width": width}
-        files.write_atomic(folder / _MANIFEST_FILE, json.dumps(content, indent=1).encode())
-        return cls.open(folder)._appended(_key_of([""]), np.zeros((1, width), np.float32))
+        with files.locked(folder):
+            if (folder / _MANIFEST_FILE).exists():
+                return cls._open_made_by(folder, encoder, width)
+            (folder / _KEYS_FILE).write_bytes(_key_of([""]).astype("<i8").tobytes())
+            (folder / _VECTORS_FILE).write_bytes(np.zeros(width, "<f4").tobytes())
+            content = {"encoder": encoder, "width": width}
+            files.write_atomic(folder / _MANIFEST_FILE, json.dumps(content, indent=1).encode())
+            return cls.open(folder)
+
+    @classmethod
+    def _open_made_by(
+        cls, folder: pathlib.Path, encoder: dict[str, str], width: int
+    ) -> "VectorTable":
+        found = cls.open(folder)
+        if (found.encoder, found.width) != (encoder, width):
+            raise ValueError(
+                f"{folder} holds vectors of another encoder, {found.encoder}: remove it, or "
+                f"choose another folder. Received: `encoder={encoder}`"
+            )
+        return found
 
     @classmethod
     def open(cls, folder: str | os.PathLike) -> "VectorTable":
@@ -134,6 +140,9 @@ class VectorTable:
     ) -> "VectorTable":
         """The table with more keys, which it must lack.
 
+        This handle stays as it is: go on with the one that is returned. Other handles and processes
+        may extend the same folder: each adds to what lies there, one after the other.
+
         Args:
             keys: Distinct texts, or ids: strings or integers.
             vectors: Finite `(keys, width)`, of length one or zeros.
@@ -156,8 +165,10 @@ class VectorTable:
         else:
             is_unit = (np.abs(norms[:, 0] - 1) < _UNIT_TOLERANCE) | (norms[:, 0] == 0)
             self._refuse(~is_unit, "must have length one; see `normalize`", keys)
-        self._refuse(~self.lacks(keys), "must be of a key that is not there yet", keys)
-        return self._appended(_key_of(keys), vectors)
+        with files.locked(self.folder):
+            there = VectorTable._open_made_by(self.folder, self.encoder, self.width)
+            self._refuse(~there.lacks(keys), "must be of a key that is not there yet", keys)
+            return there._appended(_key_of(keys), vectors)
 
     def _refuse(self, bad: np.ndarray, expected: str, keys: Sequence | np.ndarray) -> None:
         if bad.any():

@@ -58,8 +58,9 @@ def write(
             `ck.data.Ragged`, or a padded array.
         layout: `"block"` (up to `block_rows` rows a record, raw bytes: fast) or `"row"` (one
             `tf.train.Example` a row: for other TensorFlow tools).
-        rows_per_shard: Rows a file; the rows of up to three files are held in memory.
-        block_rows: Rows a record in the block layout.
+        rows_per_shard: Rows a file, in the block layout rounded down to whole records; the rows of
+            up to three files are held in memory.
+        block_rows: Rows a record in the block layout, at most `rows_per_shard`.
         metadata: JSON values to keep in the manifest.
         negative_ratio: Share of the negatives that `rows` still hold, as they were given to
             `ck.data.down_sample_negatives`: readers and models correct probabilities for it.
@@ -80,12 +81,13 @@ def write(
     negative_ratio = check_negative_ratio("negative_ratio", negative_ratio)
     folder = pathlib.Path(path)
     folder.mkdir(parents=True, exist_ok=True)
-    rows_per_shard = max(rows_per_shard // block_rows, 1) * block_rows
+    block_rows = min(block_rows, rows_per_shard)
+    chunk_rows = block_rows if layout == "block" else rows_per_shard
     with _locked(folder):
         key = [schema.fingerprint, layout, block_rows, rows_per_shard]
         journal = _Journal.open(folder, key)
-        blocks = rechunk(_canonical_chunks(schema, rows), block_rows)
-        groups = _groups(blocks, rows_per_shard // block_rows)
+        blocks = rechunk(_canonical_chunks(schema, rows), chunk_rows)
+        groups = _groups(blocks, rows_per_shard // chunk_rows)
         shards = []
         for shard in _write_shards(journal, schema, layout, groups):
             shards.append(shard)

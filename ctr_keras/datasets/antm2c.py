@@ -108,7 +108,7 @@ def prepare(
     if found is not None and (truth.PROBABILITY not in optional or truth.is_whole(out)):
         report(f"{out} is up to date")
         return found
-    with prepared.replacing(out, key) as staging:
+    with prepared.replacing(out, key, report=report) as staging:
         rows = staging / "rows.parquet"
         if not rows.exists():
             antm2c_raw.copy_checked(paths, rows, optional, rules.scenes, rules.time_format, report)

@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 import ibis
+import ibis.expr.datatypes as dt
 import ibis.expr.types as ir
 
 from ctr_keras.datasets import drafts
@@ -27,6 +28,7 @@ _ITEM = re.compile(r"(item|movie|product|goods|ad|adgroup|video|article|song|boo
 _SCENARIO = re.compile(r"(scenario|domain)(_id)?$")
 _HISTORY = re.compile(r"(hist|history|past|clicked|sequence|seq)_|_(hist|history|seq|sequence)$")
 _ID = re.compile(r"(^|_)(id|uid|iid|code|key)$")
+_CAMEL_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _FEW_VALUES = 50
 _TEXT_WORDS = 3
 _TEXT_LENGTH = 20
@@ -39,7 +41,7 @@ class _Column:
 
     Attributes:
         name: Its name.
-        type: Its ibis type, of list columns that of the values.
+        type: Its ibis type, of list columns that of the values: integers where all of them are.
         is_list: Whether a row holds a list, or a text that the separator splits.
         distinct: About how many distinct values (of a list column, in all lists).
         longest: Most values in a row.
@@ -68,11 +70,12 @@ def infer_schema(
 ) -> Schema:
     """Guess what the columns of a CSV or Parquet file are.
 
-    Roles come from names (`user_*`, `item_*`, `history_*`, `label`, `click`, `time`), kinds from
-    values: ids of up to `max_vocabulary` distinct values get a vocabulary file, which `prepare`
-    builds from the training rows, others are hashed; a history shares the feature that its name
-    names (`history_item_id` shares `item_id`); texts are split into hashed words. Memory stays the
-    same whatever the size of the file.
+    Roles come from names (`user_*`, `item_*`, `history_*`, `label`, `click`, `time`; `userId` is
+    read as `user_id`). Kinds come from values, but integers that are called an id, a user or an
+    item are ids: those of up to `max_vocabulary` distinct values get a vocabulary file, which
+    `prepare` builds from the training rows, others are hashed; a history shares the feature that
+    its name names (`history_item_id` shares `item_id`); texts are split into hashed words. Memory
+    stays the same whatever the size of the file.
 
     Args:
         path: A CSV with a header, a Parquet file, or a folder of either.
@@ -137,7 +140,27 @@ def _scan(files: list[pathlib.Path], separator: str) -> list[_Column]:
         raise ValueError(f"{files[0]} cannot be read: {error}") from error
     if not row["rows"]:
         raise ValueError(f"{files[0]} has no rows")
-    return [_column(types[name], name, n, row) for n, name in enumerate(types.names)]
+    columns = [_column(types[name], name, n, row) for n, name in enumerate(types.names)]
+    return [_with_values(c, table[c.name], separator) if c.is_list else c for c in columns]
+
+
+def _with_values(column: _Column, lists: ir.Column, separator: str) -> _Column:
+    """What the values of a list column are, in place of what its lists are."""
+    is_text = lists.type().is_string()
+    values = (lists.split(separator) if is_text else lists).unnest().name("value").as_table()
+    if is_text:
+        values = values.filter(values.value != "")
+    measures = {"distinct": values.value.approx_nunique()}
+    if is_text:
+        # Integers that are written as such: `007` and `7` are two ids.
+        number = values.value.try_cast("int64")
+        measures["integers"] = (number.cast("string") == values.value).fill_null(False).all()
+        measures["least"] = number.min()
+    row = values.aggregate(**measures).to_pyarrow().to_pylist()[0]
+    found = dataclasses.replace(column, distinct=int(row["distinct"] or 0))
+    if row.get("integers") and row["least"] >= 0:
+        found = dataclasses.replace(found, type=dt.int64)
+    return found
 
 
 def _table(files: list[pathlib.Path]) -> ir.Table:
@@ -156,8 +179,7 @@ def _table(files: list[pathlib.Path]) -> ir.Table:
 
 def _measures(column: ir.Column, separator: str) -> dict[str, ir.Scalar]:
     if column.type().is_array():
-        values = column.length()
-        return {"distinct": column.approx_nunique(), "longest": values.max()}
+        return {"longest": column.length().max()}
     if column.type().is_string():
         parts = column.split(separator).length()
         return {
@@ -196,7 +218,7 @@ def _feature(
         return Feature(name, role="label", kind="number")
     if name == time:
         return Feature(name, role="time", kind="number")
-    role = _role(name.lower(), column.is_list)
+    role = _role(_snake(name), column.is_list)
     if column.is_list and column.type.is_floating():
         return Feature(name, role="vector", kind="vector", width=column.longest)
     length = None
@@ -230,13 +252,20 @@ def _role(name: str, is_list: bool) -> str:
     return "scenario" if _SCENARIO.match(name) else "context"
 
 
+def _snake(name: str) -> str:
+    """`userId` as `user_id`."""
+    return _CAMEL_HUMP.sub("_", name).lower()
+
+
 def _is_number(column: _Column) -> bool:
     if column.type.is_floating() or column.type.is_decimal():
         return True
     if not column.type.is_integer():
         return False
     # Ids are never negative; a count or an amount takes many values.
-    return column.least < 0 or (column.distinct > _FEW_VALUES and not _ID.search(column.name))
+    name = _snake(column.name)
+    is_id = _ID.search(name) or _USER.fullmatch(name) or _ITEM.fullmatch(name)
+    return column.least < 0 or (column.distinct > _FEW_VALUES and not is_id)
 
 
 def _buckets(distinct: int) -> int:
@@ -246,14 +275,19 @@ def _buckets(distinct: int) -> int:
 
 def _with_shares(features: list[Feature]) -> list[Feature]:
     """Let a history share the feature that its name names."""
-    owners = {f.name: f for f in features if f.role != "history" and f.vocabulary is not None}
+    owners = {
+        _snake(f.name): f for f in features if f.role != "history" and f.vocabulary is not None
+    }
     shared = []
     for feature in features:
         if feature.role == "history" and feature.kind == "id":
-            rest = _HISTORY.sub("", feature.name)
+            rest = _HISTORY.sub("", _snake(feature.name))
             owner = next((owners[n] for n in (rest, f"{rest}_id") if n in owners), None)
-            if owner is not None and owner.dtype == feature.dtype:
-                feature = dataclasses.replace(feature, vocabulary=None, shares=owner.name)
+            # Integers can be read as texts.
+            if owner is not None and owner.dtype in (feature.dtype, "string"):
+                feature = dataclasses.replace(
+                    feature, vocabulary=None, shares=owner.name, dtype=owner.dtype
+                )
         shared.append(feature)
     return shared
 
@@ -261,5 +295,5 @@ def _with_shares(features: list[Feature]) -> list[Feature]:
 def _groups(features: list[Feature]) -> list[Feature]:
     """The user as the group that GAUC is computed by."""
     users = [f for f in features if f.role == "user" and f.kind == "id" and f.length is None]
-    named = [f for f in users if _ID.search(f.name)] or users
+    named = [f for f in users if _ID.search(_snake(f.name))] or users
     return [Feature(f"group_{f.name}", role="group", dtype=f.dtype) for f in named[:1]]

@@ -140,7 +140,7 @@ def prepare(
         report(f"{out} is up to date")
         return found
     rows = _Rows.of(tables, fractions, history_length)
-    with prepared.replacing(out, key) as staging:
+    with prepared.replacing(out, key, report=report) as staging:
         schema = rows.schema(staging / "vocabularies", scenario).save(staging)
         written = {}
         for index, name in enumerate(SPLITS):

@@ -11,11 +11,17 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet
+
 from ctr_keras import files
 from ctr_keras.data.manifest import Manifest
 from ctr_keras.data.split import SPLITS
+from ctr_keras.data.vector_table import ITEM_VECTORS
 from ctr_keras.json_values import digest
 from ctr_keras.schema import Schema
+from ctr_keras.sources import Report, to_stderr
 
 PREPARED_FILE = "prepared.json"
 SCHEMA_FILE = "schema.json"
@@ -23,6 +29,7 @@ ITEMS_FILE = "items.parquet"
 USERS_FILE = "users.parquet"
 # What a prepared folder consists of; anything else in it belongs to the user and is kept.
 _OWN = (PREPARED_FILE, SCHEMA_FILE, ITEMS_FILE, USERS_FILE, "vocabularies", *SPLITS)
+_OLD_VECTORS = f"{ITEM_VECTORS}_before"
 _KEY_FILE = ".key"
 _RENAME_EXCHANGE = 2
 _AT_FDCWD = -100
@@ -96,16 +103,20 @@ def up_to_date(out: str | os.PathLike, key: str) -> Prepared | None:
 
 
 @contextlib.contextmanager
-def replacing(out: str | os.PathLike, key: str, own: Sequence[str] = ()) -> Iterator[pathlib.Path]:
+def replacing(
+    out: str | os.PathLike, key: str, own: Sequence[str] = (), report: Report = to_stderr
+) -> Iterator[pathlib.Path]:
     """A folder to prepare in; when the block ends well it takes the place of `out` in one step.
 
     Until then `out` is as it was. After a kill the next call with the same key finds the work
-    again, see `is_written`. Files of `out` that `prepare` does not make are kept.
+    again, see `is_written`. Files of `out` that `prepare` does not make are kept; vectors of items
+    move to `item_vectors_before` where they are of other items, or of texts that changed.
 
     Args:
         out: The folder.
         key: What decides its content, see `key_of`.
         own: Names that this data set has beside those of all others.
+        report: Called with lines for the user.
 
     Raises:
         ValueError: another process prepares there, or `out` is a file.
@@ -121,6 +132,7 @@ def replacing(out: str | os.PathLike, key: str, own: Sequence[str] = ()) -> Iter
         files.write_atomic(staging / _KEY_FILE, key.encode())
         yield staging
         (staging / _KEY_FILE).unlink()
+        _set_vectors_aside(out, staging, report)
         _exchange(staging, out, (*_OWN, *own))
         shutil.rmtree(staging, ignore_errors=True)
 
@@ -145,6 +157,61 @@ def finish(staging: pathlib.Path, key: str, prepared: Prepared) -> None:
 
 def _digests(folder: pathlib.Path) -> dict[str, str]:
     return {name: files.sha256(folder / name) for name in (ITEMS_FILE, USERS_FILE)}
+
+
+def _set_vectors_aside(old: pathlib.Path, new: pathlib.Path, report: Report) -> None:
+    """Rename the vectors of items that `new` would take for those of its own."""
+    if not (old / ITEM_VECTORS).exists():
+        return
+    changed = _changed_item(old, new)
+    if changed is None:
+        return
+    aside = old / _OLD_VECTORS
+    if aside.is_dir() and not aside.is_symlink():
+        shutil.rmtree(aside)
+    os.replace(old / ITEM_VECTORS, aside)
+    report(
+        f"{old / ITEM_VECTORS} is of other items ({changed}): it is now {_OLD_VECTORS}; "
+        "run `ctr-keras encode --items` again"
+    )
+
+
+def _changed_item(old: pathlib.Path, new: pathlib.Path) -> str | None:
+    """What tells that an id no longer names the same item, or `None` if nothing does.
+
+    Texts tell, of which vectors are made or which name pictures; other columns, such as a price,
+    do so only where there is no text.
+    """
+    if not (old / ITEMS_FILE).is_file() or not (new / ITEMS_FILE).is_file():
+        return None
+    key = Schema.load(new).key("item")
+    if key is None:
+        return None
+    try:
+        before, after = (pyarrow.parquet.read_table(folder / ITEMS_FILE) for folder in (old, new))
+    except pa.ArrowInvalid:
+        return f"their {ITEMS_FILE} is damaged"
+    if key not in before.column_names or before[key].type != after[key].type:
+        return f"their {key} was another"
+    plain = [f.name for f in after.schema if f.name != key and not pa.types.is_nested(f.type)]
+    texts = [name for name in plain if _is_text(after[name].type)]
+    shared = [name for name in texts or plain if name in before.column_names]
+    both = before.select([key, *shared]).join(
+        after.select([key, *shared]), key, join_type="inner", right_suffix=".after"
+    )
+    for name in shared:
+        old_values, new_values = both[name], both[f"{name}.after"]
+        if old_values.type != new_values.type:
+            return f"their {name} was of type {old_values.type}"
+        differ = pc.fill_null(pc.not_equal(old_values, new_values), False)
+        differ = pc.or_(differ, pc.xor(old_values.is_null(), new_values.is_null()))
+        if pc.any(differ).as_py():
+            return f"such as {key} {both[key].filter(differ)[0]}, of another {name}"
+    return None
+
+
+def _is_text(type_: pa.DataType) -> bool:
+    return pa.types.is_string(type_) or pa.types.is_large_string(type_)
 
 
 def _exchange(staging: pathlib.Path, out: pathlib.Path, own: Sequence[str]) -> None:

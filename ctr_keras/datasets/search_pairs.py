@@ -87,7 +87,7 @@ def prepare(
     split = split_by_query(pairs["query"], held_out, seed)
     key = prepared.key_of(settings)
     counts = {}
-    with prepared.replacing(out, key) as staging:
+    with prepared.replacing(out, key, report=report) as staging:
         schema = SCHEMA.save(staging)
         for name, part in split_parts(pairs, split, held_out):
             write(staging / name, schema, part, metadata={"key": key})

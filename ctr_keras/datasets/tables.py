@@ -221,7 +221,7 @@ def _flat(schema: Schema, feature: Feature, values: pa.Array, row_of) -> np.ndar
     if pa.types.is_boolean(values.type):
         values = values.cast(pa.int8())
     if pa.types.is_decimal(values.type):
-        values = values.cast(pa.float64())
+        values = values.cast(pa.int64() if _can_cast(values, pa.int64()) else pa.float64())
     if values.null_count:
         if feature.kind != "id":
             position = int(np.argmax(values.is_null().to_numpy(zero_copy_only=False)))

@@ -102,7 +102,7 @@ def prepare(
     if found is not None:
         report(f"{out} is up to date")
         return found
-    with prepared.replacing(out, key) as staging:
+    with prepared.replacing(out, key, report=report) as staging:
         rows = staging / "rows.parquet"
         if not rows.exists():
             _copy_checked(sources, schema, list_separator, seed, rows, report)
@@ -130,7 +130,8 @@ def _schema(
 ) -> Schema:
     if schema is None:
         schema = infer_schema(path, list_separator=list_separator)
-        report(f"Inferred a schema: {', '.join(f'{f.name} ({f.role})' for f in schema)}")
+        features = ", ".join(f"{f.name} ({f.role}, {f.kind})" for f in schema)
+        report(f"Inferred a schema: {features}")
     elif not isinstance(schema, Schema):
         schema = drafts.load(schema)
     unused = unused_columns(sources[0], schema)

@@ -138,7 +138,7 @@ def prepare(
     if found is not None:
         report(f"{out} is up to date")
         return found
-    with prepared.replacing(out, key) as staging:
+    with prepared.replacing(out, key, report=report) as staging:
         clicks = sorted_clicks(path, choice, staging / "clicks", report)
         result = _write(clicks, rules, staging, key, layout, report)
         result = dataclasses.replace(result, folder=pathlib.Path(out), origin=str(path))

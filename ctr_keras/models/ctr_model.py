@@ -17,7 +17,7 @@ from ctr_keras.models.recalibration import recalibrated
 from ctr_keras.negative_ratio import check_negative_ratio
 from ctr_keras.optimizers import LazyAdam, LossScaleOptimizer
 from ctr_keras.optimizers.build_first import build_optimizer
-from ctr_keras.schema import Schema
+from ctr_keras.schema import MISSING_INT, Schema
 
 
 class CTRModel(keras.Model):
@@ -86,7 +86,7 @@ class CTRModel(keras.Model):
         self._dtype_policy_name = keras.config.dtype_policy().name
         names = ["ctr_loss", *self.auxiliary_weights] if self.auxiliary_weights else []
         self._loss_trackers = [keras.metrics.Mean(name=name) for name in names]
-        self._grouped = types.SimpleNamespace(metrics=[])
+        self._grouped = types.SimpleNamespace(plain=[], weighted=[])
         # It is one of the graph's layers: as an attribute, Keras would save it a second time.
         self._untracked = types.SimpleNamespace(recalibration=recalibration)
 
@@ -139,7 +139,8 @@ class CTRModel(keras.Model):
             metrics: Defaults to AUC. `"AUC"` means `ck.metrics.AUC`, which unlike Keras' is exact
                 for rare clicks. A metric with an attribute `group`, such as `ck.metrics.GAUC`, is
                 given that feature of the batch as `groups`, in evaluation only: it keeps every
-                row it is shown.
+                row it is shown but those without a group. As Keras' metrics here, it leaves sample
+                weights aside.
             weighted_metrics: The same, for metrics that take sample weights.
             jit_compile: XLA turns the sparse gradients of embedding tables dense, so the default
                 is `False`.
@@ -153,6 +154,22 @@ class CTRModel(keras.Model):
         if self.dtype_policy.name == "mixed_float16" and not scaled:
             # Keras would wrap it too, but look for infinite gradients in whole tables.
             optimizer = LossScaleOptimizer(optimizer)
+        plain, self._grouped.plain = self._split_by_group(metrics)
+        if weighted_metrics is not None:
+            weighted_metrics, self._grouped.weighted = self._split_by_group(weighted_metrics)
+        else:
+            self._grouped.weighted = []
+        super().compile(
+            optimizer=optimizer,
+            loss=loss,
+            metrics=plain,
+            weighted_metrics=weighted_metrics,
+            jit_compile=jit_compile,
+            **kwargs,
+        )
+
+    def _split_by_group(self, metrics: list) -> tuple[list, list]:
+        """The metrics that Keras updates, and those that also take groups."""
         grouped = [metric for metric in metrics if hasattr(metric, "group")]
         for metric in grouped:
             if metric.group not in self.schema:
@@ -160,15 +177,7 @@ class CTRModel(keras.Model):
                     f"Metric {metric.name!r} groups by a feature that the schema lacks: it has "
                     f"{self.schema.names}. Received: `group={metric.group!r}`"
                 )
-        self._grouped.metrics = grouped
-        super().compile(
-            optimizer=optimizer,
-            loss=loss,
-            metrics=[metric for metric in metrics if not hasattr(metric, "group")],
-            weighted_metrics=weighted_metrics,
-            jit_compile=jit_compile,
-            **kwargs,
-        )
+        return [metric for metric in metrics if not hasattr(metric, "group")], grouped
 
     def fit(self, x=None, *args, **kwargs):
         """Train, as `keras.Model.fit` does.
@@ -223,7 +232,7 @@ class CTRModel(keras.Model):
     def _training_logs(self, x, y, y_pred, sample_weight):
         """The losses so far and the metrics, but those that only evaluation computes."""
         logs = super().compute_metrics(x, y, y_pred, sample_weight=sample_weight)
-        grouped = {metric.name for metric in self._grouped.metrics}
+        grouped = {metric.name for metric in (*self._grouped.plain, *self._grouped.weighted)}
         return {name: value for name, value in logs.items() if name not in grouped}
 
     def _forward(self, x, y, sample_weight):
@@ -253,12 +262,22 @@ class CTRModel(keras.Model):
 
     @property
     def metrics(self):
-        return [*super().metrics, *self._grouped.metrics]
+        return [*super().metrics, *self._grouped.plain, *self._grouped.weighted]
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        for metric in self._grouped.metrics:
-            metric.update_state(y, y_pred, sample_weight=sample_weight, groups=x[metric.group])
+        for metric in self._grouped.plain:
+            self._update_grouped(metric, x, y, y_pred, None)
+        for metric in self._grouped.weighted:
+            self._update_grouped(metric, x, y, y_pred, sample_weight)
         return super().compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+
+    def _update_grouped(self, metric, x, y, y_pred, sample_weight):
+        groups = x[metric.group]
+        # Rows without a group are not one group.
+        weight = tf.cast(groups != MISSING_INT, "float32")
+        if sample_weight is not None:
+            weight *= tf.reshape(tf.cast(sample_weight, "float32"), tf.shape(weight))
+        metric.update_state(y, y_pred, sample_weight=weight, groups=groups)
 
     def inference_model(self) -> keras.Model:
         """The graph from features to probability alone, sharing this model's weights."""
@@ -284,9 +303,12 @@ class CTRModel(keras.Model):
 
     def get_compile_config(self):
         config = super().get_compile_config()
-        if config and self._grouped.metrics:
-            grouped = [keras.saving.serialize_keras_object(m) for m in self._grouped.metrics]
-            config["metrics"] = [*(config.get("metrics") or []), *grouped]
+        for name, grouped in (
+            ("metrics", self._grouped.plain), ("weighted_metrics", self._grouped.weighted)
+        ):  # fmt: skip
+            if config and grouped:
+                found = [keras.saving.serialize_keras_object(metric) for metric in grouped]
+                config[name] = [*(config.get(name) or []), *found]
         return config
 
     def compile_from_config(self, config):

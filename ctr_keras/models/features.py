@@ -6,6 +6,7 @@ import keras
 from keras import KerasTensor, ops
 
 from ctr_keras.layers import FeatureEmbedding
+from ctr_keras.models.number_scale import NumberScale
 from ctr_keras.schema import Feature, Schema
 
 
@@ -132,7 +133,7 @@ def scaled(schema: Schema, inputs: dict[str, KerasTensor]) -> dict[str, KerasTen
     for feature in schema.inputs:
         if feature.kind == "number":
             # Numbers come in any unit, and one epoch has to be enough to learn it.
-            scale = keras.layers.BatchNormalization(momentum=0.9, name=f"{feature.name}_scale")
+            scale = NumberScale(name=f"{feature.name}_scale")
             values[feature.name] = scale(ops.expand_dims(inputs[feature.name], -1))
     return values
 

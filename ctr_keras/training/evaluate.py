@@ -13,7 +13,7 @@ import tensorflow as tf
 from ctr_keras import data, metrics
 from ctr_keras.models import CTRModel
 from ctr_keras.models.inference import inference_function
-from ctr_keras.schema import Vocabulary
+from ctr_keras.schema import MISSING_INT, Vocabulary
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,7 +158,9 @@ def load_model(path: str | os.PathLike) -> CTRModel:
 
 def _evaluation(found: Predictions) -> Evaluation:
     labels, scores = found.labels, found.scores
-    gauc = None if found.groups is None else metrics.gauc(labels, scores, found.groups)
+    gauc = None
+    if found.groups is not None:  # Rows without a group are not one group.
+        gauc = metrics.gauc(labels, scores, found.groups, found.groups != MISSING_INT)
     areas = None
     if found.scenarios is not None:
         areas = metrics.scenario_auc(labels, scores, found.scenarios).by_scenario
@@ -168,7 +170,7 @@ def _evaluation(found: Predictions) -> Evaluation:
         auc=float(metrics.auc(labels, scores)),
         log_loss=float(metrics.log_loss(labels, scores)),
         gauc=None if gauc is None else float(gauc.value),
-        gauc_row_share=None if gauc is None else 1 - gauc.skipped_row_share,
+        gauc_row_share=None if gauc is None else (gauc.num_rows - gauc.skipped_rows) / len(labels),
         calibration_ratio=float(metrics.calibration_ratio(labels, scores)),
         calibration_error=float(metrics.calibration_error(labels, scores)),
         scenario_auc=areas,

@@ -1,4 +1,5 @@
 import json
+from concurrent import futures
 
 import numpy as np
 import pandas as pd
@@ -6,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 import ctr_keras as ck
+from ctr_keras import files
 from ctr_keras.data import VectorTable
 from tests.conftest import make_rows
 
@@ -48,6 +50,24 @@ def test_what_a_kill_left_is_cut_off(tmp_path):
     again = again.extended(["rum"], vector_of("rum")[None])
     np.testing.assert_array_equal(again.take(again.rows_of(tf.constant(["rum"])))[0],
                                   vector_of("rum"))  # fmt: skip
+
+
+def test_handles_that_do_not_know_of_each_other(tmp_path):
+    first, second = table_of(tmp_path, ["tea"]), VectorTable.open(tmp_path)
+    for handle, text in ((first, "milk"), (second, "rum"), (first, "ale")):
+        assert not handle.extended([text], vector_of(text)[None]).lacks([text])[0]
+    with pytest.raises(ValueError, match="not there yet.*'rum'"):
+        first.extended(["rum"], vector_of("rum")[None])
+    asked = ["tea", "milk", "rum", "ale"]
+    expected = np.stack([vector_of(text) for text in asked])
+    np.testing.assert_array_equal(in_graph(VectorTable.open(tmp_path), asked), expected)
+    with futures.ThreadPoolExecutor() as pool:
+        with files.locked(tmp_path):
+            waiting = pool.submit(first.extended, ["gin"], vector_of("gin")[None])
+            with pytest.raises(futures.TimeoutError):
+                waiting.result(timeout=0.3)
+            assert VectorTable.open(tmp_path).lacks(["gin"])[0]
+        assert not waiting.result().lacks(["gin"])[0]
 
 
 def test_bad_tables(tmp_path):

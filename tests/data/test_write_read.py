@@ -138,6 +138,27 @@ def test_workers_share_the_rows(numbered, numbered_schema, count, shuffle):
     assert all(parts)
 
 
+@pytest.mark.parametrize(("layout", "sizes"), [("block", [36] * 4 + [6]), ("row", [40] * 3 + [30])])
+def test_files_of_few_rows(numbered_schema, tmp_path, layout, sizes):
+    options = {"layout": layout, "rows_per_shard": 40, "block_rows": 12}
+    manifest = ck.data.write(tmp_path, numbered_schema, numbered_chunks(150), **options)
+    assert [shard.rows for shard in manifest.shards] == sizes
+    # A file of less than a block is a smaller block.
+    manifest = ck.data.write(tmp_path, numbered_schema, numbered_chunks(150), layout=layout,
+                             rows_per_shard=100)  # fmt: skip
+    assert [shard.rows for shard in manifest.shards] == [100, 50]
+    parts = [len(ids_in_order(tmp_path, numbered_schema, shard=(n, 2))) for n in range(2)]
+    assert parts == [100, 50]
+
+
+def test_more_workers_than_records(numbered_schema, tmp_path):
+    ck.data.write(tmp_path, numbered_schema, numbered_chunks(150), block_rows=60)
+    assert len(ids_in_order(tmp_path, numbered_schema, shard=(2, 3))) == 30
+    for index in range(4):
+        with pytest.raises(ValueError, match="3 records in 1 files.*`rows_per_shard` or `block_r"):
+            ck.data.read(tmp_path, numbered_schema, shard=(index, 4))
+
+
 def test_last_batch(numbered, numbered_schema):
     kept = ck.data.read(numbered, numbered_schema, batch_size=300)
     dropped = ck.data.read(numbered, numbered_schema, batch_size=300, drop_remainder=True)

@@ -189,6 +189,25 @@ def test_a_second_prepare_does_nothing_and_other_settings_replace(tmp_path):
     assert stored(tmp_path / "out", "test")["history_item_id"].map(len).max() == 2
 
 
+def test_vectors_of_other_items_are_set_aside(tmp_path, monkeypatch):
+    raw, out, lines = raw_files.write_100k(tmp_path / "raw", ROWS), tmp_path / "out", []
+    vectors, aside = out / "item_vectors", out / "item_vectors_before"
+    movielens.prepare(out, raw=raw, report=quiet)
+    for folder in (vectors, out / "text_vectors"):
+        data.VectorTable.create(folder, {"encoder": "test"}, 3)
+    # More items, with the old ones as they were: the vectors stay.
+    more = [*raw_files.MOVIES, (8, "Heat", 1995, ["Crime"])]
+    monkeypatch.setattr(raw_files, "MOVIES", more)
+    raw_files.write_100k(raw, [*ROWS, (1, 8, 5, 1000)])
+    movielens.prepare(out, raw=raw, report=lines.append)
+    assert vectors.is_dir() and not aside.exists()
+    monkeypatch.setattr(raw_files, "MOVIES", [*more[:2], (3, "Goldfinger", 1993, []), *more[3:]])
+    raw_files.write_100k(raw, ROWS)
+    movielens.prepare(out, raw=raw, report=lines.append)
+    assert aside.is_dir() and not vectors.exists() and (out / "text_vectors").is_dir()
+    assert "(such as item_id 3, of another title)" in lines[-1] and "encode --items" in lines[-1]
+
+
 def test_a_feature_of_users_as_scenario(small, tmp_path):
     raw = raw_files.write_100k(tmp_path / "raw", ROWS)
     options = {"raw": raw, "history_length": 5, "report": quiet}

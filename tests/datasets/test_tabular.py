@@ -4,6 +4,8 @@ import pathlib
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
 from ctr_keras import data
@@ -87,6 +89,52 @@ def test_infers_roles_kinds_and_vocabularies(csv, tmp_path):
     assert drafts.load(tmp_path / "draft.json") == schema
     small = tabular.infer_schema(csv, max_vocabulary=3)
     assert small["item_id"].vocabulary.hashed
+
+
+@pytest.mark.parametrize("is_parquet", [False, True])
+def test_ids_by_name_and_histories_of_integers(tmp_path, is_parquet):
+    rng = np.random.default_rng(0)
+    past = [rng.integers(1, 90, k).tolist() for k in rng.integers(0, 6, 400)]
+    frame = pd.DataFrame(
+        {
+            "userId": rng.permutation(400) + 1,
+            "movie": rng.permutation(400) + 1,
+            "user_age": rng.permutation(400),
+            "hist_movie": past,
+            "zips": [[f"0{n}" for n in row] for row in past],
+            "clicked": rng.integers(0, 2, 400),
+        }
+    )
+    path = tmp_path / "rows.parquet"
+    if is_parquet:
+        frame.to_parquet(path)
+    else:
+        path, written = tmp_path / "rows.csv", frame.copy()
+        for name in ("hist_movie", "zips"):
+            written[name] = ["|".join(map(str, row)) for row in frame[name]]
+        written.to_csv(path, index=False)
+    schema = tabular.infer_schema(path, max_vocabulary=200)
+    assert {f.name: (f.role, f.kind, f.dtype) for f in schema} == {
+        "userId": ("user", "id", "int64"),
+        "movie": ("item", "id", "int64"),
+        "user_age": ("user", "number", "float32"),
+        "hist_movie": ("history", "id", "int64"),
+        "zips": ("context", "id", "string"),
+        "clicked": ("label", "number", "float32"),
+        "group_userId": ("group", "id", "int64"),
+    }
+    assert schema["hist_movie"].shares == "movie"
+    # Fewer than 90 values, however many lists.
+    assert not schema["zips"].vocabulary.hashed and schema["userId"].vocabulary.hashed
+    said = []
+    tabular.prepare(tmp_path / "out", path, report=said.append)
+    assert "movie (item, id), user_age (user, number), hist_movie (history, id)" in said[0]
+    found = pd.concat([stored(tmp_path / "out", name) for name in SPLITS])
+    assert sorted(found["hist_movie"]) == sorted(past)
+    texts = frame.assign(movie=[f"m{n}" for n in frame["movie"]])
+    texts.to_parquet(tmp_path / "texts.parquet")
+    history = tabular.infer_schema(tmp_path / "texts.parquet")["hist_movie"]
+    assert (history.shares, history.dtype) == ("movie", "string")
 
 
 def test_a_csv_becomes_what_a_model_reads(csv, tmp_path):
@@ -208,6 +256,26 @@ def test_numbers_vectors_and_missing_values(tmp_path):
     assert "-1" not in lines(tmp_path / "out", "item_id")
     assert pd.read_parquet(tmp_path / "out" / "users.parquet").empty
     assert pd.read_parquet(tmp_path / "out" / "items.parquet")["item_id"].tolist() == [1, 2, 3]
+
+
+def test_ids_of_sixty_bits(tmp_path):
+    ids = [2**60 + n for n in range(59)]
+    schema = Schema(
+        (
+            Feature("item_id", "item", vocabulary=drafts.unbuilt("item_id")),
+            Feature("label", "label", kind="number"),
+        )
+    )
+    path = tmp_path / "rows.parquet"
+    frame = pd.DataFrame({"item_id": [*ids, None], "label": [0, 1] * 30}, dtype="Int64")
+    decimals = pa.array(frame["item_id"]).cast(pa.decimal128(20, 0))
+    table = pa.Table.from_pandas(frame)
+    pyarrow.parquet.write_table(table.set_column(0, "item_id", decimals), path)
+    prepare(tmp_path / "out", path, schema)
+    assert pd.read_parquet(tmp_path / "out" / "items.parquet")["item_id"].tolist() == ids
+    frame.astype(float).to_parquet(path)
+    with pytest.raises(ValueError, match="'item_id', row 0: .* pass Int64 or strings"):
+        prepare(tmp_path / "out", path, schema)
 
 
 def test_histories_over_their_length_keep_the_newest(csv, tmp_path):

@@ -112,6 +112,29 @@ def test_group_metric_in_fit_is_the_plain_function(small_schema, small_data):
     assert logs["gauc"] == pytest.approx(ck.metrics.gauc(labels, scores, groups).value, abs=1e-5)
 
 
+def test_only_weighted_metrics_take_sample_weights(small_schema, small_data, tmp_path):
+    x, y = next(iter(ck.data.read(small_data, small_schema, 600)))
+    weight = np.random.default_rng(0).random(len(y)).astype("float32")
+    x["group"] = tf.where(x["group"] % 5 == 0, tf.constant(-1, tf.int64), x["group"])
+    model = compiled(
+        small_schema,
+        metrics=[ck.metrics.GAUC(group="group")],
+        weighted_metrics=["AUC", ck.metrics.GAUC(group="group", name="weighted")],
+    )
+    model.save(tmp_path / "m.keras")
+    scores = model.predict(x, verbose=0)
+    present = x["group"].numpy() != -1
+    labels, groups = y.numpy()[present], x["group"].numpy()[present]
+    plain = ck.metrics.gauc(labels, scores[present], groups)
+    weighted = ck.metrics.gauc(labels, scores[present], groups, weight[present])
+    assert plain.value != weighted.value
+    for each in (model, keras.models.load_model(tmp_path / "m.keras")):
+        data = tf.data.Dataset.from_tensors((x, y, weight))
+        logs = each.evaluate(data, verbose=0, return_dict=True)
+        assert logs["gauc"] == pytest.approx(plain.value, abs=1e-5)
+        assert logs["weighted"] == pytest.approx(weighted.value, abs=1e-5)
+
+
 def test_group_metric_survives_saving_and_compiling_again(small_schema, small_data, tmp_path):
     rows = ck.data.read(small_data, small_schema, 64)
     model = compiled(small_schema, metrics=["AUC", ck.metrics.GAUC(group="group")])

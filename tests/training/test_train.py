@@ -13,6 +13,7 @@ import pytest
 
 import ctr_keras as ck
 from ctr_keras import training
+from ctr_keras.training.evaluate import Predictions, _evaluation
 from tests.conftest import make_rows
 
 
@@ -248,6 +249,16 @@ def test_evaluation_is_that_of_scikit_learn(uninterrupted, prepared):
     assert result.calibration_ratio == pytest.approx(score.sum() / label.sum(), abs=1e-5)
     assert 0 < result.gauc < 1 and 0 < result.gauc_row_share <= 1
     assert f"{result.auc:.4f}" in result.to_text()
+
+
+def test_rows_without_a_group_are_no_group():
+    rng = np.random.default_rng(0)
+    labels, scores, groups = rng.integers(0, 2, 90), rng.random(90), rng.integers(0, 4, 90)
+    whole = _evaluation(Predictions(labels[:60], scores[:60], groups[:60], None))
+    groups[60:] = -1
+    found = _evaluation(Predictions(labels, scores, groups, None))
+    assert found.gauc == whole.gauc
+    assert (whole.gauc_row_share, found.gauc_row_share) == (1, pytest.approx(2 / 3))
 
 
 def test_foreign_model_files_are_named(tmp_path, prepared):

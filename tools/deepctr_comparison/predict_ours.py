@@ -176,6 +176,8 @@ def projection(column: Column) -> np.ndarray:
 
 
 def identity_scale(layer: str) -> dict[str, np.ndarray]:
-    """A batch normalization that leaves a number as it is; 1e-3 is Keras' epsilon."""
-    values = {"gamma": 1.001**0.5, "beta": 0.0, "moving_mean": 0.0, "moving_variance": 1.0}
+    """A scale that leaves a number as it is."""
+    values = {
+        "gamma": 1.0, "beta": 0.0, "moving_mean": 0.0, "moving_variance": 1.0, "batches": 1.0
+    }  # fmt: skip
     return {f"{layer}/{part}": np.array([value]) for part, value in values.items()}

@@ -123,7 +123,7 @@ def prepare(
     if found is not None:
         report(f"{out} is up to date")
         return found
-    with prepared.replacing(out, key) as staging:
+    with prepared.replacing(out, key, report=report) as staging:
         rows = staging / "rows.parquet"
         if not rows.exists():
             _simulate(World(world), config, fractions, rows, report)

@@ -139,7 +139,7 @@ def prepare(
         "config": dataclasses.asdict(config),
     }
     key = prepared.key_of(settings)
-    with prepared.replacing(out, key, own=(PICTURES,)) as staging:
+    with prepared.replacing(out, key, own=(PICTURES,), report=report) as staging:
         _draw_all(staging / PICTURES, made, config, pairs["place"].to_numpy(), report)
         schema = search_pairs.SCHEMA.save(staging)
         for name, part in search_pairs.split_parts(pairs, splits, config.held_out):
