@@ -24,7 +24,7 @@ from ctr_keras.serving.server_files import BATCHING_FILE, MODELS_FILE
 from ctr_keras.serving.signature import callable_protos
 from ctr_keras.serving.signatures import expected_signatures
 from ctr_keras.serving.tensors import get_arrays
-from ctr_keras.serving.versions import saved_schema, version_folder
+from ctr_keras.serving.versions import require_text, saved_schema, version_folder
 from ctr_keras.serving.warmup_requests import read_requests, require_serving_api
 
 # Of tensorflow_text, which TF Serving is built with.
@@ -76,8 +76,7 @@ def check(path: str | os.PathLike) -> Check:
     folder = pathlib.Path(os.path.abspath(version_folder(path)))
     require_serving_api()
     schema = saved_schema(folder)
-    if any(f.is_encoded_text or f.as_string for f in schema.inputs):
-        require("tensorflow_text", "text", "A SavedModel with encoded texts")
+    require_text(schema)
     checks: dict[str, Callable[[pathlib.Path, Schema], str]] = {
         "loader": _loader,
         "operations": _operations,

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 
+from ctr_keras.extras import require
 from ctr_keras.schema import Schema
 
 SCHEMA_FILE = "assets.extra/schema.json"
@@ -50,3 +51,13 @@ def saved_schema(folder: pathlib.Path) -> Schema:
     except json.JSONDecodeError as error:
         raise ValueError(f"{file} is not valid JSON: {error}") from error
     return Schema.from_dict(config, source=str(file))
+
+
+def require_text(schema: Schema) -> None:
+    """Register the operations of a SavedModel that takes texts; without them it does not load.
+
+    Raises:
+        ImportError: the extra `text` is not installed.
+    """
+    if any(f.is_encoded_text or f.as_string for f in schema.inputs):
+        require("tensorflow_text", "text", "A SavedModel with encoded texts")
