@@ -55,6 +55,7 @@ class ServedModel:
         self._load_folder = load
         self._on_idle = on_idle
         self._versions: dict[int, _Version] = {}
+        self._labels: dict[str, int] = {}
         self._lock = threading.Lock()  # held for moments, never while a version loads
 
     def refresh(self) -> None:
@@ -63,7 +64,7 @@ class ServedModel:
         wanted = self.config.versions.wanted(present)
         for number in wanted:
             self._ensure(number)
-        self._retire(set(wanted))
+        self._switch(set(wanted))
         self.close_idle()
         self._forget(set(present))
 
@@ -88,13 +89,15 @@ class ServedModel:
         return len(idle) == len(leaving)
 
     @contextlib.contextmanager
-    def lease(self, number: int | None = None) -> Iterator[tuple[int, Servable]]:
+    def lease(
+        self, number: int | None = None, label: str | None = None
+    ) -> Iterator[tuple[int, Servable]]:
         """A version that stays loaded meanwhile: this one, or the highest that is available.
 
         Raises:
-            NotFoundError: it is not available.
+            NotFoundError: it is not available, or there is no such label.
         """
-        version = self._acquire(number)
+        version = self._acquire(number, label)
         try:
             if version.servable is None:
                 raise AssertionError("a version in use was unloaded")
@@ -108,7 +111,7 @@ class ServedModel:
         Raises:
             NotFoundError: there is no such label.
         """
-        number = self.config.labels.get(label)
+        number = self._labels.get(label)
         if number is None:
             raise NotFoundError(f"Unrecognized servable version label: {label!r}")
         return number
@@ -158,12 +161,17 @@ class ServedModel:
             version.servable, version.state = servable, State.AVAILABLE
         _LOG.info("Model %s version %d is available", self.config.name, number)
 
-    def _retire(self, wanted: set[int]) -> None:
+    def _switch(self, wanted: set[int]) -> None:
+        """Let go of what is not wanted, and move each label whose version is there to stay."""
         with self._lock:
             available = set(self._available())
-            if wanted & available:
-                for number in available - wanted:
-                    self._versions[number].state = State.UNLOADING
+            staying = wanted & available or available
+            self._labels = {
+                label: number if number in staying else self._labels.get(label, number)
+                for label, number in self.config.labels.items()
+            }
+            for number in available - staying:
+                self._versions[number].state = State.UNLOADING
 
     def _forget(self, present: set[int]) -> None:
         with self._lock:
@@ -171,8 +179,10 @@ class ServedModel:
                 if version.state is State.END and number not in present:
                     del self._versions[number]
 
-    def _acquire(self, number: int | None) -> _Version:
+    def _acquire(self, number: int | None, label: str | None) -> _Version:
         with self._lock:
+            if label:
+                number = self.labelled(label)
             available = self._available()
             if number is None and available:
                 number = available[-1]

@@ -260,6 +260,34 @@ def test_labels(manage, versions, base):
         manager.reload([config])
 
 
+def test_a_label_moves_when_its_version_is_available(manage, versions, base):
+    loading, loaded = threading.Event(), threading.Event()
+
+    def load(folder, gently):
+        if gently:
+            loading.set()
+            assert loaded.wait(20)
+        return Servable.load(folder, Gate(1, 1))
+
+    stable = ModelName("clicks", label="stable")
+    manager = manage(ModelConfig("clicks", base, labels={"stable": 1}), load=load)
+    saved.publish(versions[2], base, 2)
+    moved = ModelConfig("clicks", base, labels={"stable": 2})
+    reloading = threading.Thread(target=manager.reload, args=([moved],))
+    reloading.start()
+    assert loading.wait(10)
+    assert answer(manager, stable) == 1
+    loaded.set()
+    reloading.join(20)
+    assert answer(manager, stable) == 2
+    with pytest.raises(FailedPreconditionError, match="Label 'stable'.*version 3"):
+        manager.reload([ModelConfig("clicks", base, labels={"stable": 3})])
+    assert answer(manager, stable) == 2
+    manager.reload([ModelConfig("clicks", base)])
+    with pytest.raises(NotFoundError, match="'stable'"):
+        answer(manager, stable)
+
+
 def test_reload_adds_removes_and_keeps(manage, versions, base, tmp_path):
     manager = manage(ModelConfig("clicks", base))
     with manager.lease(CLICKS) as (_, before):
@@ -282,6 +310,13 @@ def test_reload_to_another_base_path(manage, versions, base, tmp_path):
     saved.publish(versions[2], tmp_path / "other", 2)
     manager.reload([ModelConfig("clicks", tmp_path / "other")])
     assert answer(manager) == 2
+    with pytest.raises(FailedPreconditionError, match="'clicks' has no version.*typo"):
+        manager.reload([ModelConfig("clicks", tmp_path / "typo")])
+    assert answer(manager) == 2
+    shutil.rmtree(tmp_path / "other" / "2")
+    saved.publish(versions[1], tmp_path / "other", 3)
+    manager.poll()  # it is still the other path that is watched
+    assert manager.available() == {"clicks": [3]}
 
 
 def test_reload_names_what_could_not_be_loaded(manage, base, tmp_path):
