@@ -301,6 +301,14 @@ def test_grpc_too_large(start, shared_base):
         client.predict("clicks", saved.make_inputs(5))
 
 
+@pytest.mark.parametrize("letter", ["x", "é"])
+def test_grpc_cuts_long_messages(stub, letter):
+    """A client takes 8 KB of headers, and a letter that is not ASCII may need six bytes there."""
+    code, details = code_of(stub.Predict, request_of(saved.make_inputs(1), letter * 50_000))
+    assert code == "INVALID_ARGUMENT" and details.startswith("Serving signature name: ")
+    assert details.endswith(letter + "...TRUNCATED") and 500 < len(details) <= 1024 + 12
+
+
 def test_grpc_reload_config(start, base, versions, tmp_path):
     server = start(base)
     saved.publish(versions[2], tmp_path / "other", 2)
