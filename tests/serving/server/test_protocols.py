@@ -151,6 +151,7 @@ def test_client_status_and_metadata(client):
         ({"age": [1.0]}, InvalidArgumentError, "'(age|ids|word)' must have as many rows"),
         ({"ids": [1, 2]}, InvalidArgumentError, "'ids' must have the shape"),
         ({"ids": [1.5, 2.5]}, ValueError, "'ids' must be an array of int64"),
+        ({"ids": [[1 << 63]] * 2}, ValueError, "'ids' must be .*int64.* out of its range"),
         ({"ids": [[1], [2, 3]]}, ValueError, "'ids' must be .* equal length"),
         ({"age": ["a", "b"]}, ValueError, "'age' must be an array of float32"),
         ({"word": [1, 2]}, ValueError, "'word' must be an array of string"),
