@@ -61,9 +61,9 @@ class ServedModel:
     def refresh(self) -> None:
         """Load what is wanted and not there, let go of what is not wanted."""
         present = all_versions(self.config.base_path)
-        wanted = self.config.versions.wanted(present)
+        wanted = self.config.versions.wanted(list(present))
         for number in wanted:
-            self._ensure(number)
+            self._ensure(number, present[number])
         self._switch(set(wanted))
         self.close_idle()
         self._forget(set(present))
@@ -129,8 +129,7 @@ class ServedModel:
     def _available(self) -> list[int]:
         return sorted(n for n, v in self._versions.items() if v.state is State.AVAILABLE)
 
-    def _ensure(self, number: int) -> None:
-        folder = self.config.base_path / str(number)
+    def _ensure(self, number: int, folder: pathlib.Path) -> None:
         version = self._versions.get(number)
         if version is not None:
             with self._lock:

@@ -11,6 +11,7 @@ from ctr_keras.serving.server.gate import Gate
 from ctr_keras.serving.server.model_name import ModelName
 from ctr_keras.serving.server.servable import Servable
 from ctr_keras.serving.status import State
+from ctr_keras.serving.versions import all_versions, version_folder
 from tests.serving.server import saved
 
 CLICKS = ModelName("clicks")
@@ -163,9 +164,20 @@ def test_base_path_that_vanishes_keeps_the_model(manage, base):
 
 
 def test_only_numbered_folders_are_versions(manage, versions, base):
-    for name in (".2.aside", "training", "2a", "²"):
+    for name in (".2.aside", "training", "2a", "²", str(1 << 63)):
         shutil.copytree(versions[2], base / name)
     assert answer(manage(ModelConfig("clicks", base))) == 1
+
+
+def test_leading_zeros(manage, versions, base):
+    manager = manage(ModelConfig("clicks", base))
+    shutil.copytree(versions[2], base / "00000002")
+    manager.poll()
+    assert answer(manager) == 2
+    assert version_folder(base) == base / "00000002"
+    shutil.copytree(versions[1], base / "002")
+    shutil.copytree(versions[1], base / "001")
+    assert all_versions(base) == {1: base / "1", 2: base / "002"}
 
 
 def half_written(folder):
