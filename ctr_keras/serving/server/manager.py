@@ -81,6 +81,8 @@ class ModelManager:
     def reload(self, models: Iterable[ModelConfig]) -> None:
         """Serve these models from now on; returns when they are loaded.
 
+        A version that failed before is tried again.
+
         Raises:
             ValueError: two have the same name.
             FailedPreconditionError: a model has no version that could be loaded, or a label is
@@ -158,7 +160,7 @@ class ModelManager:
             model.config = config
             models[config.name] = model
         asked_for = list(models.values())
-        self._refresh(asked_for)  # before what they take the place of goes
+        self._refresh(asked_for, again=True)  # before what they take the place of goes
         for name in models.keys() & self._models.keys():
             if self._models[name].available() and not models[name].available():
                 models[name] = self._models[name]
@@ -182,17 +184,17 @@ class ModelManager:
             else:
                 self.poll()
 
-    def _refresh(self, models: Iterable[ServedModel]) -> None:
+    def _refresh(self, models: Iterable[ServedModel], again: bool = False) -> None:
         if self._load_threads == 1:
             for model in models:
-                self._refresh_one(model)
+                self._refresh_one(model, again)
             return
         with concurrent.futures.ThreadPoolExecutor(self._load_threads, "load-model") as threads:
-            list(threads.map(self._refresh_one, models))
+            list(threads.map(lambda model: self._refresh_one(model, again), models))
 
-    def _refresh_one(self, model: ServedModel) -> None:
+    def _refresh_one(self, model: ServedModel, again: bool) -> None:
         try:
-            model.refresh()
+            model.refresh(again)
         except OSError as error:  # The disk may be back at the next look.
             _LOG.error("Model %s: %s", model.config.name, error)
 

@@ -5,6 +5,7 @@ import dataclasses
 import logging
 import pathlib
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 from ctr_keras.serving.errors import NotFoundError, ServingError
@@ -15,6 +16,10 @@ from ctr_keras.serving.versions import all_versions
 
 _LOG = logging.getLogger(__name__)
 
+# What made a version fail may have passed (memory, a mount) without a trace in its files; each
+# attempt costs the requests meanwhile some time.
+_RETRY_SECONDS = 60.0
+
 
 @dataclasses.dataclass
 class _Version:
@@ -24,6 +29,7 @@ class _Version:
     servable: Servable | None = None
     users: int = 0
     failed_files: tuple = ()
+    failed_at: float = 0.0
 
     @property
     def status(self) -> VersionStatus:
@@ -43,6 +49,7 @@ class ServedModel:
         load: Loads and warms up a version's folder; gently, if it is told that requests are
             answered meanwhile.
         on_idle: Called when a version that leaves is not in use any more.
+        clock: Tells the seconds, from any moment on.
     """
 
     def __init__(
@@ -50,20 +57,27 @@ class ServedModel:
         config: ModelConfig,
         load: Callable[[pathlib.Path, bool], Servable],
         on_idle: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
     ):
         self.config = config
         self._load_folder = load
         self._on_idle = on_idle
+        self._clock = clock
         self._versions: dict[int, _Version] = {}
         self._labels: dict[str, int] = {}
         self._lock = threading.Lock()  # held for moments, never while a version loads
 
-    def refresh(self) -> None:
-        """Load what is wanted and not there, let go of what is not wanted."""
+    def refresh(self, again: bool = False) -> None:
+        """Load what is wanted and not there, let go of what is not wanted.
+
+        Args:
+            again: Whether to try what failed at once: not only when its files have changed, or
+                after a minute.
+        """
         present = all_versions(self.config.base_path)
         wanted = self.config.versions.wanted(list(present))
         for number in wanted:
-            self._ensure(number, present[number])
+            self._ensure(number, present[number], again)
         self._switch(set(wanted))
         self.close_idle()
         self._forget(set(present))
@@ -129,7 +143,7 @@ class ServedModel:
     def _available(self) -> list[int]:
         return sorted(n for n, v in self._versions.items() if v.state is State.AVAILABLE)
 
-    def _ensure(self, number: int, folder: pathlib.Path) -> None:
+    def _ensure(self, number: int, folder: pathlib.Path, again: bool) -> None:
         version = self._versions.get(number)
         if version is not None:
             with self._lock:
@@ -137,9 +151,14 @@ class ServedModel:
                     version.state = State.AVAILABLE
             if version.state is State.AVAILABLE:
                 return
-            if version.error is not None and version.failed_files == _files(folder):
-                return  # It would fail again.
+            if version.error is not None and not again and not self._is_due(version, folder):
+                return
         self._load(folder, number)
+
+    def _is_due(self, version: _Version, folder: pathlib.Path) -> bool:
+        """Whether a version that failed may load by now."""
+        waited = self._clock() - version.failed_at
+        return waited >= _RETRY_SECONDS or version.failed_files != _files(folder)
 
     def _load(self, folder: pathlib.Path, number: int) -> None:
         version = _Version(number, State.LOADING)
@@ -151,6 +170,7 @@ class ServedModel:
         except Exception as error:  # Whatever is wrong with a version, the others go on.
             with self._lock:
                 version.state, version.failed_files = State.END, files
+                version.failed_at = self._clock()
                 version.error = _load_error(error)
             _LOG.error(
                 "Model %s version %d was not loaded: %s", self.config.name, number, version.error
@@ -212,7 +232,7 @@ def _files(folder: pathlib.Path) -> tuple:
     for path in sorted(folder.rglob("*")):
         with contextlib.suppress(OSError):  # It is being changed right now.
             stat = path.stat()
-            found.append((str(path), stat.st_size, stat.st_mtime_ns))
+            found.append((str(path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
     return tuple(found)
 
 

@@ -1,3 +1,4 @@
+import os
 import shutil
 import threading
 import time
@@ -10,6 +11,7 @@ from ctr_keras.serving.server import ModelConfig, ModelManager, VersionPolicy, r
 from ctr_keras.serving.server.gate import Gate
 from ctr_keras.serving.server.model_name import ModelName
 from ctr_keras.serving.server.servable import Servable
+from ctr_keras.serving.server.served_model import ServedModel
 from ctr_keras.serving.status import State
 from ctr_keras.serving.versions import all_versions, version_folder
 from tests.serving.server import saved
@@ -244,6 +246,55 @@ def test_a_version_is_tried_again_when_its_files_change(manage, versions, base):
     shutil.copy(versions[2] / "saved_model.pb", base / "2")
     manager.poll()
     assert answer(manager) == 2
+
+
+def test_a_version_is_tried_again_when_a_file_was_replaced_unseen(manage, versions, base):
+    """By one of the same size and time of change, as `cp -p` and `rsync` leave it."""
+    manager = manage(ModelConfig("clicks", base))
+    folder = saved.publish(versions[2], base, 2)
+    data = next((folder / "variables").glob("*.data*"))
+    whole, before = data.read_bytes(), data.stat()
+    data.write_bytes(bytes(len(whole)))
+    os.utime(data, ns=(before.st_atime_ns, before.st_mtime_ns))
+    manager.poll()
+    assert answer(manager) == 1
+    data.write_bytes(whole)
+    os.utime(data, ns=(before.st_atime_ns, before.st_mtime_ns))
+    manager.poll()
+    assert answer(manager) == 2
+
+
+def test_a_version_is_tried_again_each_minute(base):
+    times, tried = [], []
+
+    def load(folder, gently):
+        tried.append(times[-1])
+        raise MemoryError("for the moment")
+
+    model = ServedModel(ModelConfig("clicks", base), load, lambda: None, lambda: times[-1])
+    for seconds in (0, 1, 59, 61, 62, 120, 125):
+        times.append(seconds)
+        model.refresh()
+    assert tried == [0, 61, 125]
+    model.refresh(again=True)
+    assert tried == [0, 61, 125, 125]
+
+
+def test_a_version_is_tried_again_by_a_reload(manage, base):
+    full = [True]
+
+    def load(folder, gently):
+        if full:
+            raise MemoryError("for the moment")
+        return Servable.load(folder, Gate(1, 1))
+
+    config = ModelConfig("clicks", base)
+    manager = manage(config, load=load)
+    full.clear()
+    manager.poll()
+    assert manager.available() == {"clicks": []}
+    manager.reload([config])
+    assert answer(manager) == 1
 
 
 def test_schema_may_change_between_versions(manage, versions, base):
