@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from google.protobuf import text_format
+from google.protobuf.message import DecodeError
 from google.protobuf.text_format import ParseError
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 from tensorflow.python.framework import op_def_registry
@@ -24,12 +25,14 @@ from ctr_keras.serving.server_files import BATCHING_FILE, MODELS_FILE
 from ctr_keras.serving.signature import callable_protos
 from ctr_keras.serving.signatures import expected_signatures
 from ctr_keras.serving.tensors import get_arrays
-from ctr_keras.serving.versions import saved_schema, version_folder
+from ctr_keras.serving.versions import require_text, saved_schema, version_folder
 from ctr_keras.serving.warmup_requests import read_requests, require_serving_api
 
 # Of tensorflow_text, which TF Serving is built with.
 _TEXT_OPERATIONS = ("FastBertNormalize", "FastWordpieceTokenizeWithOffsets")
 _TOLERANCE = 1e-6
+# What checks raise of files that are damaged, missing or wrong.
+_PROBLEMS = (ValueError, OSError, ServingError, ParseError, DecodeError, tf.errors.OpError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,8 +79,7 @@ def check(path: str | os.PathLike) -> Check:
     folder = pathlib.Path(os.path.abspath(version_folder(path)))
     require_serving_api()
     schema = saved_schema(folder)
-    if any(f.is_encoded_text or f.as_string for f in schema.inputs):
-        require("tensorflow_text", "text", "A SavedModel with encoded texts")
+    require_text(schema)
     checks: dict[str, Callable[[pathlib.Path, Schema], str]] = {
         "loader": _loader,
         "operations": _operations,
@@ -89,7 +91,7 @@ def check(path: str | os.PathLike) -> Check:
     for name, run in checks.items():
         try:
             passed[name] = run(folder, schema)
-        except (ValueError, OSError, ServingError, ParseError, tf.errors.OpError) as error:
+        except _PROBLEMS as error:
             problems[name] = str(error)
     return Check(folder, passed, problems)
 
@@ -147,7 +149,7 @@ def _warmup(folder: pathlib.Path, schema: Schema) -> str:
         for number, (signature, inputs) in enumerate(requests):
             if signature not in model.signatures:
                 raise ValueError(f"A request is to the signature {signature!r}, which is not there")
-            answer = model.run(signature, inputs)["probability"]
+            answer = _probabilities(model, signature, inputs)
             if not np.all((answer >= 0) & (answer <= 1)):
                 raise ValueError(
                     f"Request {number} to {signature!r} must be answered by probabilities. "
@@ -165,16 +167,20 @@ def _compare_rank(model: LoadedModel, rows: list[dict[str, np.ndarray]]) -> str:
     stacked = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
     specs = model.signatures["rank"].inputs
     of_user = [name for name in stacked if (specs[name].shape or (None,))[0] == 1]
-    ranked = model.run("rank", stacked | {name: rows[0][name] for name in of_user})
+    ranked = _probabilities(model, "rank", stacked | {name: rows[0][name] for name in of_user})
     tiled = {name: np.repeat(rows[0][name], len(rows), axis=0) for name in of_user}
-    by_rows = model.run("serving_default", stacked | tiled)
-    difference = float(np.abs(ranked["probability"] - by_rows["probability"]).max())
+    by_rows = _probabilities(model, "serving_default", stacked | tiled)
+    difference = float(np.abs(ranked - by_rows).max())
     if not difference <= _TOLERANCE:
         raise ValueError(
             f"`rank` must give what `serving_default` gives to {_TOLERANCE}. "
             f"Received: a difference of {difference}"
         )
     return f", rank of {len(rows)} items as by rows to {difference:.0e}"
+
+
+def _probabilities(model: LoadedModel, signature: str, inputs: dict[str, np.ndarray]) -> np.ndarray:
+    return model.run(signature, inputs, ["probability"])["probability"]
 
 
 def _requests(folder: pathlib.Path) -> Iterator[tuple[str, dict[str, np.ndarray]]]:

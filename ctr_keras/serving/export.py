@@ -20,7 +20,7 @@ from ctr_keras.models.candidates import score_candidates
 from ctr_keras.serving.model_card import MODEL_CARD_FILE, model_card
 from ctr_keras.serving.server_files import write_server_files
 from ctr_keras.serving.signatures import expected_signatures
-from ctr_keras.serving.versions import SCHEMA_FILE, latest_version
+from ctr_keras.serving.versions import SCHEMA_FILE, all_versions
 from ctr_keras.serving.warmup_requests import require_serving_api, write_warmup
 
 
@@ -85,13 +85,14 @@ def export(
         require_serving_api()
     base = pathlib.Path(path)
     base.mkdir(parents=True, exist_ok=True)
-    version = (latest_version(base) or 0) + 1 if version is None else version
-    target = base / str(version)
-    if not isinstance(version, int) or version < 1 or target.exists():
+    there = all_versions(base)
+    version = max(there, default=0) + 1 if version is None else version
+    if not isinstance(version, int) or version < 1 or version in there:
         raise ValueError(
             "`version` must be a positive integer that is not there yet in "
             f"{str(base)!r}. Received: `version={version!r}`"
         )
+    target = base / str(version)
     models, name = os.path.split(os.path.abspath(base))
     # A folder of its own, so that two exports at once do not write into each other's.
     temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{version}.", dir=base))

@@ -16,6 +16,7 @@ from ctr_keras.serving.errors import (
     error_of_code,
 )
 from ctr_keras.serving.signature import Signature, callable_protos
+from ctr_keras.serving.versions import SCHEMA_FILE, require_text, saved_schema
 
 _TAGS = [tf.saved_model.SERVING]
 
@@ -31,6 +32,7 @@ class LoadedModel:
 
     Raises:
         tf.errors.OpError, OSError, ValueError: it cannot be loaded.
+        ImportError: it takes texts, and the extra `text` is not installed.
 
     Example:
 
@@ -40,6 +42,8 @@ class LoadedModel:
 
     def __init__(self, folder: str | os.PathLike):
         self.folder = pathlib.Path(folder)
+        if (self.folder / SCHEMA_FILE).exists():  # `export` wrote it
+            require_text(saved_schema(self.folder))
         session = tf.compat.v1.Session(graph=tf.Graph())
         try:
             with session.graph.as_default():

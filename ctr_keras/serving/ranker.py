@@ -9,9 +9,8 @@ import pandas as pd
 import tensorflow as tf
 
 from ctr_keras.columns import Ragged, canonical_column
-from ctr_keras.extras import require
 from ctr_keras.schema import Feature
-from ctr_keras.serving.versions import saved_schema, version_folder
+from ctr_keras.serving.versions import require_text, saved_schema, version_folder
 
 _BATCH = 4096
 
@@ -35,8 +34,7 @@ class Ranker:
     def __init__(self, path: str | os.PathLike):
         self.folder = version_folder(path)
         self.schema = saved_schema(self.folder)
-        if any(f.is_encoded_text or f.as_string for f in self.schema.inputs):
-            require("tensorflow_text", "text", "A SavedModel with encoded texts")
+        require_text(self.schema)
         self._model = tf.saved_model.load(str(self.folder))
         signatures = self._model.signatures
         self._score = signatures["serving_default"]

@@ -151,7 +151,10 @@ def _converted(name: str, dtype: tf.DType, value: Any) -> np.ndarray:
         array = np.asarray(value)
         if not array.size:  # `[]` is an array of floats.
             return array.astype(dtype.as_numpy_dtype)
-        return array.astype(dtype.as_numpy_dtype, casting="same_kind", copy=False)
+        converted = array.astype(dtype.as_numpy_dtype, casting="same_kind", copy=False)
+        if converted.dtype.kind in "iu" and converted is not array and np.any(converted != array):
+            raise ValueError("a value is out of its range")  # NumPy would let it wrap around.
+        return converted
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"Input {name!r} must be an array of {dtype.name}, its lists of equal length: {error}. "

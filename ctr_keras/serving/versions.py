@@ -4,20 +4,23 @@ import json
 import os
 import pathlib
 
+from ctr_keras.extras import require
 from ctr_keras.schema import Schema
 
 SCHEMA_FILE = "assets.extra/schema.json"
 
 
-def all_versions(path: str | os.PathLike) -> list[int]:
-    """The versions under a base path, ascending; none if there is no such folder."""
-    names = [child.name for child in pathlib.Path(path).glob("*")]
-    return sorted(int(name) for name in names if name.isascii() and name.isdigit())
+_HIGHEST = 2**63 - 1  # TF Serving's messages hold no more.
 
 
-def latest_version(path: str | os.PathLike) -> int | None:
-    """The highest version under a base path, or `None`."""
-    return max(all_versions(path), default=None)
+def all_versions(path: str | os.PathLike) -> dict[int, pathlib.Path]:
+    """The folder of each version under a base path, ascending; none if there is no such folder.
+
+    A name may have leading zeros; of two names of one number the shorter one counts.
+    """
+    folders = sorted(pathlib.Path(path).glob("*"))  # "01" before "1"
+    found = {int(f.name): f for f in folders if f.name.isascii() and f.name.isdigit()}
+    return {number: found[number] for number in sorted(found) if number <= _HIGHEST}
 
 
 def version_folder(path: str | os.PathLike) -> pathlib.Path:
@@ -25,12 +28,12 @@ def version_folder(path: str | os.PathLike) -> pathlib.Path:
     path = pathlib.Path(path)
     if (path / "saved_model.pb").is_file():
         return path
-    version = latest_version(path)
-    if version is None:
+    versions = all_versions(path)
+    if not versions:
         raise ValueError(
             f"No SavedModel there; `ctr-keras export` writes one. Received: `path={str(path)!r}`"
         )
-    return path / str(version)
+    return versions[max(versions)]
 
 
 def saved_schema(folder: pathlib.Path) -> Schema:
@@ -50,3 +53,13 @@ def saved_schema(folder: pathlib.Path) -> Schema:
     except json.JSONDecodeError as error:
         raise ValueError(f"{file} is not valid JSON: {error}") from error
     return Schema.from_dict(config, source=str(file))
+
+
+def require_text(schema: Schema) -> None:
+    """Register the operations of a SavedModel that takes texts; without them it does not load.
+
+    Raises:
+        ImportError: the extra `text` is not installed.
+    """
+    if any(f.is_encoded_text or f.as_string for f in schema.inputs):
+        require("tensorflow_text", "text", "A SavedModel with encoded texts")

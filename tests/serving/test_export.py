@@ -118,9 +118,12 @@ def test_versions_count_up_and_are_never_overwritten(trained, tmp_path):
     assert serving.export(trained, tmp_path).name == "8"
     with pytest.raises(ValueError, match="version=7"):
         serving.export(trained, tmp_path, version=7)
+    os.rename(tmp_path / "7", tmp_path / "007")
+    with pytest.raises(ValueError, match="version=7"):
+        serving.export(trained, tmp_path, version=7)
     with pytest.raises(ValueError, match="version=0"):
         serving.export(trained, tmp_path, version=0)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "7", "8"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["007", "1", "8"]
 
 
 def test_only_models_of_the_package(tmp_path):

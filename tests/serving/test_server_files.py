@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from google.protobuf import text_format
+from tensorflow.core.protobuf import saved_model_pb2
 
 import ctr_keras as ck
 from ctr_keras import serving
@@ -203,6 +204,27 @@ def test_check_finds_warmup_to_another_signature(copy):
     assert "'score', which is not there" in serving.check(copy).problems["warm-up"]
 
 
+def test_check_finds_damaged_messages(copy):
+    with tf.io.TFRecordWriter(str(copy / WARMUP)) as writer:
+        writer.write(b"\xff no log")
+    file = copy / "saved_model.pb"
+    assert "PredictionLog" in serving.check(copy).problems["warm-up"]
+    file.write_bytes(file.read_bytes()[:-100])
+    problems = serving.check(copy).problems
+    assert set(problems) == {"loader", "operations", "signatures", "warm-up"}
+    assert "SavedModel" in problems["operations"]
+
+
+def test_check_finds_answers_that_are_no_probabilities(copy):
+    """The output has another name in the signature to which the warm-up asks first."""
+    file = copy / "saved_model.pb"
+    saved = saved_model_pb2.SavedModel.FromString(file.read_bytes())
+    outputs = saved.meta_graphs[0].signature_def["serving_default"].outputs
+    outputs["click"].CopyFrom(outputs.pop("probability"))
+    file.write_bytes(saved.SerializeToString())
+    assert "no output 'probability'" in serving.check(copy).problems["warm-up"]
+
+
 def test_check_finds_unusable_server_files(copy):
     folder = copy.parents[1]
     (folder / "batching.config").write_text("max_batch_size: 3")
@@ -240,8 +262,6 @@ def test_padded_batches_answer_as_requests_alone(version):
 
 
 def test_check_finds_operations_that_tensorflow_lacks(copy):
-    from tensorflow.core.protobuf import saved_model_pb2
-
     file = copy / "saved_model.pb"
     saved = saved_model_pb2.SavedModel.FromString(file.read_bytes())
     saved.meta_graphs[0].graph_def.node.add(name="mine", op="MyOwnOperation")

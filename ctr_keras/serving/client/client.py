@@ -187,15 +187,15 @@ class Client:
     def _metadata(self, spec, deadline: Deadline) -> ModelMetadata:
         return self._try(lambda seconds: self._transport.metadata(spec, seconds), deadline)
 
-    def _try(self, attempt: Callable[[float], _Answer], deadline: Deadline) -> _Answer:
+    def _try(self, attempt: Callable[[float | None], _Answer], deadline: Deadline) -> _Answer:
         """The answer of an attempt, or of a later one as long as the server is unavailable."""
         for number in itertools.count(1):
             deadline.check()
             try:
-                return attempt(deadline.remaining() or 0.0)
+                return attempt(deadline.remaining())
             except UnavailableError:
-                wait = self.options.wait_seconds(number)
-                if number > self.options.retries or wait >= (deadline.remaining() or 0.0):
+                wait, left = self.options.wait_seconds(number), deadline.remaining()
+                if number > self.options.retries or (left is not None and wait >= left):
                     raise
             time.sleep(wait)
         raise AssertionError("unreachable")

@@ -29,7 +29,7 @@ _CHANNEL_OPTIONS = [
 
 
 class GrpcTransport:
-    """One attempt at a request; the client tries again.
+    """One attempt at a request, that ends after some seconds if given; the client tries again.
 
     Args:
         address: `host:port`.
@@ -48,7 +48,7 @@ class GrpcTransport:
         self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
 
     def predict(
-        self, spec, signature: Signature, inputs: Mapping[str, np.ndarray], seconds: float
+        self, spec, signature: Signature, inputs: Mapping[str, np.ndarray], seconds: float | None
     ) -> dict[str, np.ndarray]:
         request = predict_pb2.PredictRequest(model_spec=spec)
         request.model_spec.signature_name = signature.name
@@ -56,7 +56,7 @@ class GrpcTransport:
         response = self._call(self._predictions.Predict, request, seconds)
         return get_arrays(response.outputs)
 
-    def metadata(self, spec, seconds: float) -> ModelMetadata:
+    def metadata(self, spec, seconds: float | None) -> ModelMetadata:
         request = metadata_pb2.GetModelMetadataRequest(
             model_spec=spec, metadata_field=["signature_def"]
         )
@@ -65,14 +65,14 @@ class GrpcTransport:
         response.metadata["signature_def"].Unpack(found)
         return ModelMetadata.of(spec.name, response.model_spec.version.value, found)
 
-    def status(self, spec, seconds: float):
+    def status(self, spec, seconds: float | None):
         request = status_pb2.GetModelStatusRequest(model_spec=spec)
         return self._call(self._models.GetModelStatus, request, seconds)
 
     def close(self) -> None:
         self._channel.close()
 
-    def _call(self, method, request, seconds: float):
+    def _call(self, method, request, seconds: float | None):
         try:
             return method(request, timeout=seconds, metadata=self._metadata)
         except grpc.RpcError as error:

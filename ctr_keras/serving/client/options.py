@@ -10,7 +10,8 @@ class ClientOptions:
     """Options of a client.
 
     Attributes:
-        timeout_seconds: Until an answer must be there, all attempts together.
+        timeout_seconds: Until an answer must be there, all attempts together; more than a year is
+            for ever.
         retries: Further attempts when the server is unavailable.
         first_wait_seconds: Before the first further attempt; each next one waits twice as long.
         most_wait_seconds: The longest wait.

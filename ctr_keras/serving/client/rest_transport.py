@@ -26,7 +26,7 @@ urllib3: Any = require("urllib3", "serving", "A client of models")
 
 
 class RestTransport:
-    """One attempt at a request; the client tries again.
+    """One attempt at a request, that ends after some seconds if given; the client tries again.
 
     Args:
         address: `host:port`.
@@ -43,7 +43,7 @@ class RestTransport:
             self._headers["Authorization"] = f"Bearer {options.token}"
 
     def predict(
-        self, spec, signature: Signature, inputs: Mapping[str, np.ndarray], seconds: float
+        self, spec, signature: Signature, inputs: Mapping[str, np.ndarray], seconds: float | None
     ) -> dict[str, np.ndarray]:
         values = {name: _values(array) for name, array in inputs.items()}
         body = json.dumps({"signature_name": signature.name, "inputs": values}).encode()
@@ -54,21 +54,21 @@ class RestTransport:
             raise InvalidArgumentError(f"The outputs are not {sorted(signature.outputs)} any more")
         return {name: _array(value, signature.outputs[name]) for name, value in answer.items()}
 
-    def metadata(self, spec, seconds: float) -> ModelMetadata:
+    def metadata(self, spec, seconds: float | None) -> ModelMetadata:
         answer = self._call("GET", f"{_path(spec)}/metadata", seconds)
         found = json_format.ParseDict(
             answer["metadata"]["signature_def"], metadata_pb2.SignatureDefMap()
         )
         return ModelMetadata.of(spec.name, int(answer["model_spec"]["version"]), found)
 
-    def status(self, spec, seconds: float):
+    def status(self, spec, seconds: float | None):
         answer = self._call("GET", _path(spec), seconds)
         return json_format.ParseDict(answer, status_pb2.GetModelStatusResponse())
 
     def close(self) -> None:
         self._pool.clear()
 
-    def _call(self, verb: str, path: str, seconds: float, body: bytes | None = None) -> dict:
+    def _call(self, verb: str, path: str, seconds: float | None, body: bytes | None = None) -> dict:
         timeout = urllib3.Timeout(total=seconds)
         try:
             response = self._pool.request(

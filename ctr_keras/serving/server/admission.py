@@ -2,9 +2,10 @@
 
 from google.protobuf.message import DecodeError
 
-from ctr_keras.serving.errors import ResourceExhaustedError
+from ctr_keras.serving.errors import InvalidArgumentError, ResourceExhaustedError
 from ctr_keras.serving.protocol import grpc
 from ctr_keras.serving.server.gate import Gate
+from ctr_keras.serving.server.grpc_status import abort
 from ctr_keras.serving.server.metrics import Metrics
 
 _PREDICT = "/tensorflow.serving.PredictionService/Predict"
@@ -34,9 +35,9 @@ class AdmissionInterceptor(grpc.ServerInterceptor):
                     return handler.unary_unary(request, context)
             except ResourceExhaustedError as error:
                 self._metrics.observe("", "grpc", "Predict", error.code, 0.0)
-                context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
+                abort(context, error)
             except DecodeError as error:
-                context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"No PredictRequest: {error}")
+                abort(context, InvalidArgumentError(f"No PredictRequest: {error}"))
 
         return grpc.unary_unary_rpc_method_handler(
             predict, response_serializer=handler.response_serializer

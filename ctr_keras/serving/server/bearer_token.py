@@ -4,6 +4,7 @@ import hmac
 
 from ctr_keras.serving.errors import UnauthenticatedError
 from ctr_keras.serving.protocol import grpc
+from ctr_keras.serving.server.grpc_status import abort
 
 HEALTH_SERVICE = "/grpc.health.v1.Health/"
 
@@ -41,12 +42,12 @@ class TokenInterceptor(grpc.ServerInterceptor):
             try:
                 self._token.check(metadata.get("authorization"))
             except UnauthenticatedError as error:
-                return _refusal(str(error))
+                return _refusal(error)
         return continuation(handler_call_details)
 
 
-def _refusal(message: str):
+def _refusal(error: UnauthenticatedError):
     def refuse(request, context):
-        context.abort(grpc.StatusCode.UNAUTHENTICATED, message)
+        abort(context, error)
 
     return grpc.unary_unary_rpc_method_handler(refuse)

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from ctr_keras.serving.deadline import Deadline
 from ctr_keras.serving.errors import InvalidArgumentError, ServingError
 from ctr_keras.serving.protocol import (
-    grpc,
     model_management_pb2,
     model_service_pb2_grpc,
     predict_pb2,
@@ -13,6 +12,7 @@ from ctr_keras.serving.protocol import (
 )
 from ctr_keras.serving.server.answering import Answering
 from ctr_keras.serving.server.describe import model_metadata, model_status
+from ctr_keras.serving.server.grpc_status import abort
 from ctr_keras.serving.server.manager import ModelManager
 from ctr_keras.serving.server.metrics import Metrics
 from ctr_keras.serving.server.model_config import models_of_proto
@@ -109,4 +109,4 @@ def _call(context, answering: Answering, model: str, method: str, answer: Callab
     try:
         return answering.run(model, method, answer)
     except ServingError as error:
-        context.abort(grpc.StatusCode[error.code], str(error))
+        abort(context, error)

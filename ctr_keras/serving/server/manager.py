@@ -81,16 +81,19 @@ class ModelManager:
     def reload(self, models: Iterable[ModelConfig]) -> None:
         """Serve these models from now on; returns when they are loaded.
 
+        A version that failed before is tried again.
+
         Raises:
             ValueError: two have the same name.
             FailedPreconditionError: a model has no version that could be loaded, or a label is
-                that of a version that is not available. The others are served all the same.
+                that of a version that is not available. The others are served all the same; such
+                a model is served from where it was before, such a label stays where it was.
         """
         models = check_names(models)
         with self._upkeep:
-            self._serve(models)
-        for config in models:
-            self._check_available(config)
+            asked_for = self._serve(models)
+        for model in asked_for:
+            _check_available(model)
 
     @contextlib.contextmanager
     def lease(self, model: ModelName) -> Iterator[tuple[int, Servable]]:
@@ -100,7 +103,7 @@ class ModelManager:
             NotFoundError: it is not available.
         """
         served = self._model(model.name)
-        with served.lease(_number(served, model)) as leased:
+        with served.lease(model.version, model.label) as leased:
             yield leased
 
     def statuses(self, model: ModelName) -> list[VersionStatus]:
@@ -110,7 +113,7 @@ class ModelManager:
             NotFoundError: there is none.
         """
         served = self._model(model.name)
-        number = _number(served, model)
+        number = served.labelled(model.label) if model.label else model.version
         found = [s for s in served.statuses() if number in (None, s.version)]
         if not found:
             asked = model.name if number is None else f"{model.name} and version {number}"
@@ -144,8 +147,11 @@ class ModelManager:
             time.sleep(0.01)
         return True
 
-    def _serve(self, configs: Iterable[ModelConfig]) -> None:
-        """Make these the models; what is loaded from the same folder stays loaded."""
+    def _serve(self, configs: Iterable[ModelConfig]) -> list[ServedModel]:
+        """Make these the models, and return them; what is loaded from the same folder stays loaded.
+
+        One without a version does not take the place of one that answers requests.
+        """
         models = {}
         for config in configs:
             model = self._models.get(config.name)
@@ -153,13 +159,18 @@ class ModelManager:
                 model = ServedModel(config, self._load, self._wake.set)
             model.config = config
             models[config.name] = model
-        self._refresh(models.values())  # before what they take the place of goes
+        asked_for = list(models.values())
+        self._refresh(asked_for, again=True)  # before what they take the place of goes
+        for name in models.keys() & self._models.keys():
+            if self._models[name].available() and not models[name].available():
+                models[name] = self._models[name]
         gone = [model for model in self._models.values() if model not in models.values()]
         self._models = models
         for model in gone:
             model.retire_all()
         self._leaving += gone
         self._close_idle()
+        return asked_for
 
     def _watch(self) -> None:
         while not self._stopped:
@@ -173,17 +184,17 @@ class ModelManager:
             else:
                 self.poll()
 
-    def _refresh(self, models: Iterable[ServedModel]) -> None:
+    def _refresh(self, models: Iterable[ServedModel], again: bool = False) -> None:
         if self._load_threads == 1:
             for model in models:
-                self._refresh_one(model)
+                self._refresh_one(model, again)
             return
         with concurrent.futures.ThreadPoolExecutor(self._load_threads, "load-model") as threads:
-            list(threads.map(self._refresh_one, models))
+            list(threads.map(lambda model: self._refresh_one(model, again), models))
 
-    def _refresh_one(self, model: ServedModel) -> None:
+    def _refresh_one(self, model: ServedModel, again: bool) -> None:
         try:
-            model.refresh()
+            model.refresh(again)
         except OSError as error:  # The disk may be back at the next look.
             _LOG.error("Model %s: %s", model.config.name, error)
 
@@ -201,23 +212,19 @@ class ModelManager:
             raise NotFoundError(f"Servable not found for request: Latest({name})")
         return model
 
-    def _check_available(self, config: ModelConfig) -> None:
-        model = self._model(config.name)
-        available = model.available()
-        if not available:
-            statuses = model.statuses()
-            reasons = "; ".join(f"version {s.version}: {s.message}" for s in statuses)
+
+def _check_available(model: ServedModel) -> None:
+    config, available = model.config, model.available()
+    if not available:
+        statuses = model.statuses()
+        reasons = "; ".join(f"version {s.version}: {s.message}" for s in statuses)
+        raise FailedPreconditionError(
+            f"Model {config.name!r} has no version that could be loaded from "
+            f"{config.base_path}{': ' if reasons else ''}{reasons}"
+        )
+    for label, number in config.labels.items():
+        if number not in available:
             raise FailedPreconditionError(
-                f"Model {config.name!r} has no version that could be loaded from "
-                f"{config.base_path}{': ' if reasons else ''}{reasons}"
+                f"Label {label!r} of model {config.name!r} is that of version {number}, which "
+                f"is not available; there are {available}"
             )
-        for label, number in config.labels.items():
-            if number not in available:
-                raise FailedPreconditionError(
-                    f"Label {label!r} of model {config.name!r} is that of version {number}, which "
-                    f"is not available; there are {available}"
-                )
-
-
-def _number(served: ServedModel, model: ModelName) -> int | None:
-    return served.labelled(model.label) if model.label else model.version

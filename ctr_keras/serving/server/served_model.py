@@ -5,6 +5,7 @@ import dataclasses
 import logging
 import pathlib
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 from ctr_keras.serving.errors import NotFoundError, ServingError
@@ -15,6 +16,10 @@ from ctr_keras.serving.versions import all_versions
 
 _LOG = logging.getLogger(__name__)
 
+# What made a version fail may have passed (memory, a mount) without a trace in its files; each
+# attempt costs the requests meanwhile some time.
+_RETRY_SECONDS = 60.0
+
 
 @dataclasses.dataclass
 class _Version:
@@ -24,6 +29,7 @@ class _Version:
     servable: Servable | None = None
     users: int = 0
     failed_files: tuple = ()
+    failed_at: float = 0.0
 
     @property
     def status(self) -> VersionStatus:
@@ -43,6 +49,7 @@ class ServedModel:
         load: Loads and warms up a version's folder; gently, if it is told that requests are
             answered meanwhile.
         on_idle: Called when a version that leaves is not in use any more.
+        clock: Tells the seconds, from any moment on.
     """
 
     def __init__(
@@ -50,20 +57,28 @@ class ServedModel:
         config: ModelConfig,
         load: Callable[[pathlib.Path, bool], Servable],
         on_idle: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
     ):
         self.config = config
         self._load_folder = load
         self._on_idle = on_idle
+        self._clock = clock
         self._versions: dict[int, _Version] = {}
+        self._labels: dict[str, int] = {}
         self._lock = threading.Lock()  # held for moments, never while a version loads
 
-    def refresh(self) -> None:
-        """Load what is wanted and not there, let go of what is not wanted."""
+    def refresh(self, again: bool = False) -> None:
+        """Load what is wanted and not there, let go of what is not wanted.
+
+        Args:
+            again: Whether to try what failed at once: not only when its files have changed, or
+                after a minute.
+        """
         present = all_versions(self.config.base_path)
-        wanted = self.config.versions.wanted(present)
+        wanted = self.config.versions.wanted(list(present))
         for number in wanted:
-            self._ensure(number)
-        self._retire(set(wanted))
+            self._ensure(number, present[number], again)
+        self._switch(set(wanted))
         self.close_idle()
         self._forget(set(present))
 
@@ -88,13 +103,15 @@ class ServedModel:
         return len(idle) == len(leaving)
 
     @contextlib.contextmanager
-    def lease(self, number: int | None = None) -> Iterator[tuple[int, Servable]]:
+    def lease(
+        self, number: int | None = None, label: str | None = None
+    ) -> Iterator[tuple[int, Servable]]:
         """A version that stays loaded meanwhile: this one, or the highest that is available.
 
         Raises:
-            NotFoundError: it is not available.
+            NotFoundError: it is not available, or there is no such label.
         """
-        version = self._acquire(number)
+        version = self._acquire(number, label)
         try:
             if version.servable is None:
                 raise AssertionError("a version in use was unloaded")
@@ -108,7 +125,7 @@ class ServedModel:
         Raises:
             NotFoundError: there is no such label.
         """
-        number = self.config.labels.get(label)
+        number = self._labels.get(label)
         if number is None:
             raise NotFoundError(f"Unrecognized servable version label: {label!r}")
         return number
@@ -126,8 +143,7 @@ class ServedModel:
     def _available(self) -> list[int]:
         return sorted(n for n, v in self._versions.items() if v.state is State.AVAILABLE)
 
-    def _ensure(self, number: int) -> None:
-        folder = self.config.base_path / str(number)
+    def _ensure(self, number: int, folder: pathlib.Path, again: bool) -> None:
         version = self._versions.get(number)
         if version is not None:
             with self._lock:
@@ -135,9 +151,14 @@ class ServedModel:
                     version.state = State.AVAILABLE
             if version.state is State.AVAILABLE:
                 return
-            if version.error is not None and version.failed_files == _files(folder):
-                return  # It would fail again.
+            if version.error is not None and not again and not self._is_due(version, folder):
+                return
         self._load(folder, number)
+
+    def _is_due(self, version: _Version, folder: pathlib.Path) -> bool:
+        """Whether a version that failed may load by now."""
+        waited = self._clock() - version.failed_at
+        return waited >= _RETRY_SECONDS or version.failed_files != _files(folder)
 
     def _load(self, folder: pathlib.Path, number: int) -> None:
         version = _Version(number, State.LOADING)
@@ -149,6 +170,7 @@ class ServedModel:
         except Exception as error:  # Whatever is wrong with a version, the others go on.
             with self._lock:
                 version.state, version.failed_files = State.END, files
+                version.failed_at = self._clock()
                 version.error = _load_error(error)
             _LOG.error(
                 "Model %s version %d was not loaded: %s", self.config.name, number, version.error
@@ -158,12 +180,17 @@ class ServedModel:
             version.servable, version.state = servable, State.AVAILABLE
         _LOG.info("Model %s version %d is available", self.config.name, number)
 
-    def _retire(self, wanted: set[int]) -> None:
+    def _switch(self, wanted: set[int]) -> None:
+        """Let go of what is not wanted, and move each label whose version is there to stay."""
         with self._lock:
             available = set(self._available())
-            if wanted & available:
-                for number in available - wanted:
-                    self._versions[number].state = State.UNLOADING
+            staying = wanted & available or available
+            self._labels = {
+                label: number if number in staying else self._labels.get(label, number)
+                for label, number in self.config.labels.items()
+            }
+            for number in available - staying:
+                self._versions[number].state = State.UNLOADING
 
     def _forget(self, present: set[int]) -> None:
         with self._lock:
@@ -171,8 +198,10 @@ class ServedModel:
                 if version.state is State.END and number not in present:
                     del self._versions[number]
 
-    def _acquire(self, number: int | None) -> _Version:
+    def _acquire(self, number: int | None, label: str | None) -> _Version:
         with self._lock:
+            if label:
+                number = self.labelled(label)
             available = self._available()
             if number is None and available:
                 number = available[-1]
@@ -203,7 +232,7 @@ def _files(folder: pathlib.Path) -> tuple:
     for path in sorted(folder.rglob("*")):
         with contextlib.suppress(OSError):  # It is being changed right now.
             stat = path.stat()
-            found.append((str(path), stat.st_size, stat.st_mtime_ns))
+            found.append((str(path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
     return tuple(found)
 
 

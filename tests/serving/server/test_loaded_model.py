@@ -1,14 +1,18 @@
+import json
 import os
+import sys
 import time
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+import ctr_keras as ck
 from ctr_keras.serving.deadline import Deadline
 from ctr_keras.serving.errors import DeadlineExceededError, InvalidArgumentError, ServingError
 from ctr_keras.serving.server import LoadedModel
 from ctr_keras.serving.server.warmup import warm_up
+from ctr_keras.serving.versions import SCHEMA_FILE
 from tests.serving.server import saved
 
 
@@ -119,3 +123,14 @@ def _resident():
 def test_no_saved_model(tmp_path):
     with pytest.raises((OSError, ServingError)):
         LoadedModel(tmp_path)
+
+
+@pytest.mark.parametrize("how", [{"width": 8}, {"as_string": True}])
+def test_a_model_with_texts_gets_their_operations(versions, tmp_path, monkeypatch, how):
+    folder = saved.publish(versions[1], tmp_path, 1)
+    schema = ck.Schema((ck.Feature("title", "item", kind="text", **how),))
+    (folder / SCHEMA_FILE).parent.mkdir(exist_ok=True)
+    (folder / SCHEMA_FILE).write_text(json.dumps(schema.to_dict()))
+    monkeypatch.setitem(sys.modules, "tensorflow_text", None)
+    with pytest.raises(ImportError, match=r"tensorflow_text.*ctr-keras\[text\]"):
+        LoadedModel(folder)

@@ -151,6 +151,7 @@ def test_client_status_and_metadata(client):
         ({"age": [1.0]}, InvalidArgumentError, "'(age|ids|word)' must have as many rows"),
         ({"ids": [1, 2]}, InvalidArgumentError, "'ids' must have the shape"),
         ({"ids": [1.5, 2.5]}, ValueError, "'ids' must be an array of int64"),
+        ({"ids": [[1 << 63]] * 2}, ValueError, "'ids' must be .*int64.* out of its range"),
         ({"ids": [[1], [2, 3]]}, ValueError, "'ids' must be .* equal length"),
         ({"age": ["a", "b"]}, ValueError, "'age' must be an array of float32"),
         ({"word": [1, 2]}, ValueError, "'word' must be an array of string"),
@@ -299,6 +300,14 @@ def test_grpc_too_large(start, shared_base):
         with pytest.raises(ResourceExhaustedError, match="larger than max"):
             client.predict("clicks", saved.make_inputs(5000))
         client.predict("clicks", saved.make_inputs(5))
+
+
+@pytest.mark.parametrize("letter", ["x", "é"])
+def test_grpc_cuts_long_messages(stub, letter):
+    """A client takes 8 KB of headers, and a letter that is not ASCII may need six bytes there."""
+    code, details = code_of(stub.Predict, request_of(saved.make_inputs(1), letter * 50_000))
+    assert code == "INVALID_ARGUMENT" and details.startswith("Serving signature name: ")
+    assert details.endswith(letter + "...TRUNCATED") and 500 < len(details) <= 1024 + 12
 
 
 def test_grpc_reload_config(start, base, versions, tmp_path):

@@ -1,5 +1,6 @@
 """Starting, stopping, secrets, and the client's patience."""
 
+import math
 import os
 import signal
 import socket
@@ -184,6 +185,20 @@ def test_client_gives_up(protocol):
         with pytest.raises((UnavailableError, DeadlineExceededError)):
             client.predict("clicks", INPUTS, timeout=0.3)
         assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("timeout", [math.inf, 400 * 24 * 3600.0])
+def test_client_that_waits_for_ever(start, shared_base, protocol, timeout):
+    """Also for a server that is not there yet."""
+    port = free_port()
+    ports = {"port": port} if protocol == "grpc" else {"rest_port": port}
+    starting = threading.Timer(0.1, lambda: start(shared_base, **ports))
+    starting.start()
+    options = ClientOptions(timeout_seconds=timeout, retries=10)
+    with Client(f"127.0.0.1:{port}", protocol, options) as client:
+        assert_right(client)
+    starting.join()
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

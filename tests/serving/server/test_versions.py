@@ -1,3 +1,4 @@
+import os
 import shutil
 import threading
 import time
@@ -10,7 +11,9 @@ from ctr_keras.serving.server import ModelConfig, ModelManager, VersionPolicy, r
 from ctr_keras.serving.server.gate import Gate
 from ctr_keras.serving.server.model_name import ModelName
 from ctr_keras.serving.server.servable import Servable
+from ctr_keras.serving.server.served_model import ServedModel
 from ctr_keras.serving.status import State
+from ctr_keras.serving.versions import all_versions, version_folder
 from tests.serving.server import saved
 
 CLICKS = ModelName("clicks")
@@ -163,9 +166,20 @@ def test_base_path_that_vanishes_keeps_the_model(manage, base):
 
 
 def test_only_numbered_folders_are_versions(manage, versions, base):
-    for name in (".2.aside", "training", "2a", "²"):
+    for name in (".2.aside", "training", "2a", "²", str(1 << 63)):
         shutil.copytree(versions[2], base / name)
     assert answer(manage(ModelConfig("clicks", base))) == 1
+
+
+def test_leading_zeros(manage, versions, base):
+    manager = manage(ModelConfig("clicks", base))
+    shutil.copytree(versions[2], base / "00000002")
+    manager.poll()
+    assert answer(manager) == 2
+    assert version_folder(base) == base / "00000002"
+    shutil.copytree(versions[1], base / "002")
+    shutil.copytree(versions[1], base / "001")
+    assert all_versions(base) == {1: base / "1", 2: base / "002"}
 
 
 def half_written(folder):
@@ -234,6 +248,55 @@ def test_a_version_is_tried_again_when_its_files_change(manage, versions, base):
     assert answer(manager) == 2
 
 
+def test_a_version_is_tried_again_when_a_file_was_replaced_unseen(manage, versions, base):
+    """By one of the same size and time of change, as `cp -p` and `rsync` leave it."""
+    manager = manage(ModelConfig("clicks", base))
+    folder = saved.publish(versions[2], base, 2)
+    data = next((folder / "variables").glob("*.data*"))
+    whole, before = data.read_bytes(), data.stat()
+    data.write_bytes(bytes(len(whole)))
+    os.utime(data, ns=(before.st_atime_ns, before.st_mtime_ns))
+    manager.poll()
+    assert answer(manager) == 1
+    data.write_bytes(whole)
+    os.utime(data, ns=(before.st_atime_ns, before.st_mtime_ns))
+    manager.poll()
+    assert answer(manager) == 2
+
+
+def test_a_version_is_tried_again_each_minute(base):
+    times, tried = [], []
+
+    def load(folder, gently):
+        tried.append(times[-1])
+        raise MemoryError("for the moment")
+
+    model = ServedModel(ModelConfig("clicks", base), load, lambda: None, lambda: times[-1])
+    for seconds in (0, 1, 59, 61, 62, 120, 125):
+        times.append(seconds)
+        model.refresh()
+    assert tried == [0, 61, 125]
+    model.refresh(again=True)
+    assert tried == [0, 61, 125, 125]
+
+
+def test_a_version_is_tried_again_by_a_reload(manage, base):
+    full = [True]
+
+    def load(folder, gently):
+        if full:
+            raise MemoryError("for the moment")
+        return Servable.load(folder, Gate(1, 1))
+
+    config = ModelConfig("clicks", base)
+    manager = manage(config, load=load)
+    full.clear()
+    manager.poll()
+    assert manager.available() == {"clicks": []}
+    manager.reload([config])
+    assert answer(manager) == 1
+
+
 def test_schema_may_change_between_versions(manage, versions, base):
     manager = manage(ModelConfig("clicks", base))
     saved.publish(versions["changed"], base, 2)
@@ -260,6 +323,34 @@ def test_labels(manage, versions, base):
         manager.reload([config])
 
 
+def test_a_label_moves_when_its_version_is_available(manage, versions, base):
+    loading, loaded = threading.Event(), threading.Event()
+
+    def load(folder, gently):
+        if gently:
+            loading.set()
+            assert loaded.wait(20)
+        return Servable.load(folder, Gate(1, 1))
+
+    stable = ModelName("clicks", label="stable")
+    manager = manage(ModelConfig("clicks", base, labels={"stable": 1}), load=load)
+    saved.publish(versions[2], base, 2)
+    moved = ModelConfig("clicks", base, labels={"stable": 2})
+    reloading = threading.Thread(target=manager.reload, args=([moved],))
+    reloading.start()
+    assert loading.wait(10)
+    assert answer(manager, stable) == 1
+    loaded.set()
+    reloading.join(20)
+    assert answer(manager, stable) == 2
+    with pytest.raises(FailedPreconditionError, match="Label 'stable'.*version 3"):
+        manager.reload([ModelConfig("clicks", base, labels={"stable": 3})])
+    assert answer(manager, stable) == 2
+    manager.reload([ModelConfig("clicks", base)])
+    with pytest.raises(NotFoundError, match="'stable'"):
+        answer(manager, stable)
+
+
 def test_reload_adds_removes_and_keeps(manage, versions, base, tmp_path):
     manager = manage(ModelConfig("clicks", base))
     with manager.lease(CLICKS) as (_, before):
@@ -282,6 +373,13 @@ def test_reload_to_another_base_path(manage, versions, base, tmp_path):
     saved.publish(versions[2], tmp_path / "other", 2)
     manager.reload([ModelConfig("clicks", tmp_path / "other")])
     assert answer(manager) == 2
+    with pytest.raises(FailedPreconditionError, match="'clicks' has no version.*typo"):
+        manager.reload([ModelConfig("clicks", tmp_path / "typo")])
+    assert answer(manager) == 2
+    shutil.rmtree(tmp_path / "other" / "2")
+    saved.publish(versions[1], tmp_path / "other", 3)
+    manager.poll()  # it is still the other path that is watched
+    assert manager.available() == {"clicks": [3]}
 
 
 def test_reload_names_what_could_not_be_loaded(manage, base, tmp_path):
