@@ -1,7 +1,7 @@
 """`ctr-keras`: the package's jobs on the command line.
 
 Progress goes to stderr and results to stdout. The exit status is 0, 1 if a job failed, 2 if the
-command itself was wrong.
+command itself was wrong, 130 if it was interrupted.
 """
 
 import json
@@ -431,7 +431,9 @@ def encode(
     skip_corrupt: Annotated[
         bool, typer.Option("--skip-corrupt", help="Leave items with a broken picture without one.")
     ] = False,
-    max_tokens: Annotated[int, typer.Option(min=3, help="Tokens of a text that are read.")] = 64,
+    max_tokens: Annotated[
+        int | None, typer.Option(min=3, help="Tokens of a text that are read. Default: 64.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Texts or pictures at a time.")] = 128,
     as_json: Json = False,
 ) -> None:
@@ -443,11 +445,13 @@ def encode(
     if images is not None:
         if not items or text:
             raise typer.BadParameter("goes with --items, without --text", param_hint="--images")
+        if max_tokens is not None:
+            raise typer.BadParameter("goes with texts, not --images", param_hint="--max-tokens")
         options |= {"column": image_column, "skip_corrupt": skip_corrupt}
         return _print(pretraining.encode_item_images(data, images, **options), as_json)
     if image_column is not None or skip_corrupt:
         raise typer.BadParameter("needs --images", param_hint="--image-column, --skip-corrupt")
-    options["max_tokens"] = max_tokens
+    options |= {} if max_tokens is None else {"max_tokens": max_tokens}
     if items and (text is None or len(text) != 1):
         raise typer.BadParameter("are encoded by one --text or --images", param_hint="--items")
     if items and text is not None:
@@ -599,8 +603,9 @@ def evaluate(
         typer.Option(help="The training split: also AUC of users and items it hardly knows."),
     ] = None,
     few: Annotated[
-        int, typer.Option(min=1, help="With --train: rows from which on they are not cold.")
-    ] = 100,
+        int | None,
+        typer.Option(min=1, help="With --train: rows from which on none is cold. Default: 100."),
+    ] = None,
     item_groups: Annotated[
         int | None,
         typer.Option(min=1, help="With --train: AUC of so many groups of items, rare to frequent."),
@@ -614,15 +619,20 @@ def evaluate(
     """AUC, GAUC, log loss and calibration of a model, or AUC of cold or rare users and items."""
     from ctr_keras import training
 
+    cold = {"--few": few, "--adapt": adapt}
+    for name, value in {**cold, "--item-groups": item_groups}.items():
+        if train is None and value is not None:
+            raise typer.BadParameter("needs --train", param_hint=name)
+    for name, value in cold.items():
+        if item_groups is not None and value is not None:
+            raise typer.BadParameter("goes without --item-groups", param_hint=name)
     if train is not None and item_groups is not None:
         by_group = training.evaluate_by_frequency(model, train, data, groups=item_groups)
         return _print(by_group, as_json)
     if train is not None:
-        found = training.evaluate_cold_start(model, train, data, few=few, adapt=adapt)
+        options: dict[str, Any] = {} if few is None else {"few": few}
+        found = training.evaluate_cold_start(model, train, data, adapt=adapt, **options)
         return _print(found, as_json)
-    for name, value in {"--adapt": adapt, "--item-groups": item_groups}.items():
-        if value is not None:
-            raise typer.BadParameter("needs --train", param_hint=name)
     _print(training.evaluate(model, data), as_json)
 
 
@@ -656,7 +666,9 @@ def export(
         str | None,
         typer.Option(help="Of a model with encoded texts: what `encode` was given."),
     ] = None,
-    max_tokens: Annotated[int, typer.Option(min=3, help="As `encode` was given.")] = 64,
+    max_tokens: Annotated[
+        int | None, typer.Option(min=3, help="With --encoder: as `encode` was given.")
+    ] = None,
     warmup: Annotated[
         pathlib.Path | None,
         typer.Option(help="A split, such as tf_data/movielens/valid: requests of its first rows."),
@@ -672,7 +684,12 @@ def export(
     """Write the SavedModel that TF Serving runs."""
     from ctr_keras import pretraining, serving, training
 
-    made_of = None if encoder is None else pretraining.TextEncoder.from_preset(encoder, max_tokens)
+    if max_tokens is not None and encoder is None:
+        raise typer.BadParameter("needs --encoder", param_hint="--max-tokens")
+    made_of = None
+    if encoder is not None:
+        options = {} if max_tokens is None else {"max_tokens": max_tokens}
+        made_of = pretraining.TextEncoder.from_preset(encoder, **options)
     written = serving.export(
         training.load_model(model),
         out,
@@ -942,9 +959,10 @@ def main() -> NoReturn:
             raise
         typer.echo(f"error: {error}", err=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        typer.echo("interrupted; run the same command again to go on", err=True)
-        sys.exit(130)
+    except SystemExit as stop:
+        if stop.code == 130:  # What Typer makes of a KeyboardInterrupt.
+            typer.echo("interrupted; run the same command again to go on", err=True)
+        raise
     sys.exit(0)
 
 

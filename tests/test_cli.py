@@ -160,6 +160,33 @@ def test_wrong_usage_is_status_2(run, arguments):
     assert status == 2 and out == "" and err
 
 
+EVALUATE = ("evaluate", "--model", "m.keras", "--data", "x")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ((*EVALUATE, "--few", "100"), "--few"),
+        ((*EVALUATE, "--train", "y", "--item-groups", "3", "--few", "9"), "--few"),
+        ((*EVALUATE, "--train", "y", "--item-groups", "3", "--adapt", "user_id"), "--adapt"),
+        (("encode", "--data", "x", "--items", "--images", "y", "--max-tokens", "9"), "--max-tok"),
+        (("export", "--model", "m.keras", "--out", "y", "--max-tokens", "9"), "--max-tokens"),
+    ],
+)
+def test_options_without_effect_are_refused(run, arguments, named):
+    status, _, err = run(*arguments)
+    assert status == 2 and f"Invalid value for {named}" in err
+
+
+def test_an_interrupt_is_status_130(run, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ctr_keras.data.describe", interrupted)
+    status, out, err = run("describe", "x")
+    assert status == 130 and out == "" and "run the same command again to go on" in err
+
+
 def test_option_without_value(run, tmp_path):
     status, _, err = run("train", "--data", tmp_path, "--out", tmp_path, "--set", "units")
     assert status == 2 and "name=value" in err
