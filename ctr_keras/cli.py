@@ -746,10 +746,15 @@ def serve(
     batching: Annotated[
         bool, typer.Option("--batching", help="Gather rows of several requests.")
     ] = False,
-    max_batch_size: Annotated[int, typer.Option(min=1, help="Rows of a batch.")] = 128,
+    max_batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Rows of a batch. Default: 128.")
+    ] = None,
     batch_timeout_micros: Annotated[
-        int, typer.Option(min=0, help="How long a request waits for others, microseconds.")
-    ] = 1000,
+        int | None,
+        typer.Option(
+            min=0, help="How long a request waits for others, microseconds. Default: 1000."
+        ),
+    ] = None,
     batching_file: Annotated[
         pathlib.Path | None,
         typer.Option(help="TF Serving's file of batching parameters, in place of these."),
@@ -762,7 +767,12 @@ def serve(
     ] = 1,
     max_request_mb: Annotated[float, typer.Option(help="Size of the largest request.")] = 32.0,
     max_waiting: Annotated[
-        int, typer.Option(min=0, help="Requests that wait for their turn; more are refused.")
+        int,
+        typer.Option(
+            min=0,
+            help="Requests that wait for their turn; more are refused. Twice as many connections "
+            "as requests that run and wait are taken, at least 256.",
+        ),
     ] = 128,
     tls_cert: Annotated[
         pathlib.Path | None, typer.Option(help="PEM file of the certificate: encrypts both.")
@@ -776,6 +786,7 @@ def serve(
 ) -> None:
     """Serve SavedModels by TF Serving's protocols, on one machine; SIGTERM ends it."""
     from ctr_keras.serving import server
+    from ctr_keras.serving.server.limits import connections_for
 
     _log_to_stderr()
     if (config is None) == (not model):
@@ -786,22 +797,19 @@ def serve(
         models = _named_models(model or [])
     else:
         models = server.read_models_config(config, models_root)
-    how = server.BatchingConfig(
-        max_batch_size=max_batch_size, batch_timeout_micros=batch_timeout_micros
-    )
-    if batching_file is not None:
-        how = server.read_batching_file(batching_file)
+    how = _batching(batching, max_batch_size, batch_timeout_micros, batching_file)
+    connections = connections_for(server.ServerConfig.running, max_waiting)
     server.run(
         server.ServerConfig(
             models=models,
             host=host,
             port=port,
             rest_port=rest_port,
-            batching=how if batching or batching_file is not None else None,
+            batching=how,
             poll_seconds=poll_seconds,
             load_threads=num_load_threads,
             waiting=max_waiting,
-            limits=server.Limits(request_bytes=int(max_request_mb * 2**20)),
+            limits=server.Limits(int(max_request_mb * 2**20), connections),
             tls_cert=tls_cert,
             tls_key=tls_key,
             token=None if token_file is None else token_file.read_text().strip(),
@@ -998,6 +1006,22 @@ def _named_models(pairs: list[str]) -> Any:
             raise typer.BadParameter(f"expected NAME=BASE_PATH, got {pair!r}", param_hint="--model")
         models.append(server.ModelConfig(name, pathlib.Path(path).resolve()))
     return tuple(models)
+
+
+def _batching(
+    wanted: bool, max_batch_size: int | None, timeout_micros: int | None, file: pathlib.Path | None
+) -> Any:
+    """How to batch, `None` if not at all."""
+    from ctr_keras.serving import server
+
+    options = {"max_batch_size": max_batch_size, "batch_timeout_micros": timeout_micros}
+    given: dict[str, Any] = {name: n for name, n in options.items() if n is not None}
+    if given and (file is not None or not wanted):
+        option = "--" + next(iter(given)).replace("_", "-")
+        raise typer.BadParameter(f"{option} goes with --batching, without --batching-file")
+    if file is not None:
+        return server.read_batching_file(file)
+    return server.BatchingConfig(**given) if wanted else None
 
 
 def _log_to_stderr() -> None:

@@ -8,8 +8,6 @@ from ctr_keras.extras import require
 from ctr_keras.schema import Schema
 
 SCHEMA_FILE = "assets.extra/schema.json"
-
-
 _HIGHEST = 2**63 - 1  # TF Serving's messages hold no more.
 
 

@@ -50,6 +50,8 @@ class GrpcListener:
             options=[
                 ("grpc.max_receive_message_length", limits.request_bytes),
                 ("grpc.max_send_message_length", -1),
+                # A call whose request never comes holds a place: nobody can take them all at once.
+                ("grpc.max_concurrent_streams", max(1, limits.connections * 3 // 4)),
                 ("grpc.so_reuseport", 0),  # else two servers share a port and nobody notices
             ],
         )

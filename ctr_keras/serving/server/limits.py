@@ -1,6 +1,19 @@
 """How much a listener takes on, and for how long."""
 
 import dataclasses
+import os
+
+# Predictions, by default.
+RUNNING = os.cpu_count() or 1
+WAITING = 128
+
+
+def connections_for(running: int, waiting: int) -> int:
+    """Connections that are enough for so many predictions.
+
+    Others are idle, ask for something else, or are to be told that there are too many.
+    """
+    return max(256, 2 * (running + waiting))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -9,14 +22,15 @@ class Limits:
 
     Attributes:
         request_bytes: Size of the largest request.
-        connections: HTTP connections, and gRPC calls, at a time.
-        read_seconds: From a request's first byte to its last, and for the client to take the
-            response.
-        idle_seconds: How long a connection may wait for its next request.
+        connections: HTTP connections, and gRPC calls, at a time. Three quarters of the calls may
+            come by one connection; further ones wait at the client.
+        read_seconds: From an HTTP request's first byte to its last, and for the client to take the
+            response. A gRPC call has its own deadline.
+        idle_seconds: How long an HTTP connection may wait for its next request.
     """
 
     request_bytes: int = 32 << 20
-    connections: int = 256
+    connections: int = connections_for(RUNNING, WAITING)
     read_seconds: float = 10.0
     idle_seconds: float = 60.0
 

@@ -1,7 +1,6 @@
 """A server of SavedModels that speaks TF Serving's protocols."""
 
 import dataclasses
-import os
 import pathlib
 import ssl
 import time
@@ -14,7 +13,7 @@ from ctr_keras.serving.server.gate import Gate
 from ctr_keras.serving.server.grpc_listener import GrpcListener
 from ctr_keras.serving.server.grpc_services import ModelService, PredictionService
 from ctr_keras.serving.server.http_listener import HttpListener
-from ctr_keras.serving.server.limits import Limits
+from ctr_keras.serving.server.limits import RUNNING, WAITING, Limits
 from ctr_keras.serving.server.manager import ModelManager
 from ctr_keras.serving.server.metrics import Metrics
 from ctr_keras.serving.server.model_config import ModelConfig
@@ -35,7 +34,8 @@ class ServerConfig:
         poll_seconds: How often to look for new versions; 0: never.
         load_threads: Models that load at a time.
         running: Predictions that run at a time, beside batches.
-        waiting: Predictions that may be there beside those; more are refused.
+        waiting: Predictions that may be there beside those; more are refused. All together must be
+            fewer than the `connections` of the limits.
         timeout_seconds: How long a REST request may wait for its turn. A gRPC call has its own
             deadline.
         limits: Of requests and connections.
@@ -51,8 +51,8 @@ class ServerConfig:
     batching: BatchingConfig | None = None
     poll_seconds: float = 1.0
     load_threads: int = 1
-    running: int = os.cpu_count() or 1
-    waiting: int = 128
+    running: int = RUNNING
+    waiting: int = WAITING
     timeout_seconds: float = 30.0
     limits: Limits = Limits()
     tls_cert: pathlib.Path | None = None
@@ -64,6 +64,12 @@ class ServerConfig:
             raise ValueError(
                 "`tls_cert` and `tls_key` go together. "
                 f"Received: `tls_cert={self.tls_cert}`, `tls_key={self.tls_key}`"
+            )
+        if self.running + self.waiting >= self.limits.connections:
+            raise ValueError(
+                "`limits.connections` must be more than the predictions that run and wait. "
+                f"Received: `limits.connections={self.limits.connections}`, "
+                f"`running={self.running}`, `waiting={self.waiting}`"
             )
 
 

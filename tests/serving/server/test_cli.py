@@ -12,7 +12,9 @@ import pytest
 
 from ctr_keras import cli
 from ctr_keras.serving import Client, ClientOptions
+from ctr_keras.serving.protocol import grpc, predict_pb2, prediction_service_pb2_grpc
 from ctr_keras.serving.server_files import SERVER_ROOT, write_server_files
+from ctr_keras.serving.tensors import to_proto
 from tests.serving.server import saved
 
 
@@ -70,6 +72,31 @@ def test_model(serve, shared_base):
     assert serve("--model", f"clicks={shared_base}", *FREE, ask=check_both())[0] == 0
 
 
+def test_as_many_wait_as_may(serve, shared_base):
+    def ask(addresses, line):
+        with grpc.insecure_channel(addresses["grpc"]) as channel:
+            predict = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict
+            long = [predict.future(_slow(50_000)) for _ in range(os.cpu_count())]
+            short = [predict.future(_slow(1)) for _ in range(300)]
+            codes = [call.code() for call in long + short]
+        assert set(codes) == {grpc.StatusCode.OK}
+
+    options = ("--max-waiting", 300)
+    assert serve("--model", f"clicks={shared_base}", *options, *FREE, ask=ask)[0] == 0
+
+
+def _slow(steps):
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name, request.model_spec.signature_name = "clicks", "slow"
+    request.inputs["steps"].CopyFrom(to_proto(np.array([steps])))
+    return request
+
+
+def test_batching(serve, shared_base):
+    options = ("--batching", "--max-batch-size", 16)
+    assert serve("--model", f"clicks={shared_base}", *options, *FREE, ask=check_both())[0] == 0
+
+
 def test_config_batching_file_and_token(serve, shared_base, tmp_path):
     (tmp_path / "models.config").write_text(
         f'model_config_list {{ config {{ name: "clicks" base_path: "{shared_base}" }} }}'
@@ -108,6 +135,12 @@ def test_the_config_that_export_writes(serve, versions, tmp_path, root):
         (["--model", "clicks"], 2, "expected NAME=BASE_PATH, got 'clicks'"),
         (["--config", "nowhere.config"], 1, "nowhere.config"),
         (["--model", "a=b", "--models-root", "c"], 2, "--models-root goes with --config"),
+        (["--model", "a=b", "--max-batch-size", "8"], 2, "--max-batch-size goes with --batching"),
+        (
+            ["--model", "a=b", "--batching", "--batching-file", "c", "--batch-timeout-micros", "0"],
+            2,
+            "--batch-timeout-micros goes with --batching, without",
+        ),
         (["--model", "a=b", "--max-request-mb", "0"], 1, "`request_bytes=0`"),
         (["--model", "a=b", "--tls-cert", "x"], 1, "go together"),
         (["--model", "a=b", "--model", "a=c"], 1, "same name"),

@@ -28,8 +28,9 @@ def strict(shared_base):
     """A server that waits for nobody and takes little."""
     limits = Limits(request_bytes=100_000, connections=8, read_seconds=0.5, idle_seconds=0.5)
     config = ServerConfig(
-        (ModelConfig("clicks", shared_base),), port=0, rest_port=0, poll_seconds=0, limits=limits
-    )
+        (ModelConfig("clicks", shared_base),), port=0, rest_port=0, poll_seconds=0, limits=limits,
+        running=2, waiting=2,
+    )  # fmt: skip
     with Server(config) as server:
         yield server
 
@@ -105,6 +106,22 @@ def test_too_many_connections(strict):
         except (OSError, KeyError, http.client.HTTPException):
             time.sleep(0.02)
     raise AssertionError("the connections were not given back")
+
+
+def test_one_connection_cannot_take_every_grpc_call(strict):
+    """By calls whose requests never come."""
+    never = threading.Event()
+    address = f"127.0.0.1:{strict.port}"
+    with grpc.insecure_channel(address) as channel:
+        call = channel.stream_unary("/tensorflow.serving.PredictionService/Predict")
+        calls = [call.future(iter(never.wait, True)) for _ in range(20)]
+        time.sleep(0.2)
+        try:
+            with Client(address) as client:
+                assert client.status("clicks")[0].version == 1
+            assert not any(one.done() for one in calls)
+        finally:
+            never.set()
 
 
 @pytest.mark.parametrize(

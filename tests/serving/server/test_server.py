@@ -18,7 +18,7 @@ from ctr_keras.serving.errors import (
     UnauthenticatedError,
     UnavailableError,
 )
-from ctr_keras.serving.server import run
+from ctr_keras.serving.server import Limits, run
 from tests.serving.server import saved
 
 PROTOCOLS = ("grpc", "rest")
@@ -247,5 +247,7 @@ def test_wrong_arguments(shared_base):
         ServerConfig(models, tls_cert=shared_base)
     with pytest.raises(ValueError, match="running=0"):
         Server(ServerConfig(models, port=0, rest_port=0, running=0))
+    with pytest.raises(ValueError, match="`limits.connections=8`.*`waiting=8`"):
+        ServerConfig(models, waiting=8, limits=Limits(connections=8))
     with pytest.raises(ValueError, match="printable ASCII"):
         Server(ServerConfig(models, port=0, rest_port=0, token=""))
