@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from ctr_keras import files
 from ctr_keras.encoding import group_key
+from ctr_keras.json_values import digest
 
 TEXT_VECTORS = "text_vectors"
 ITEM_VECTORS = "item_vectors"
@@ -169,6 +170,12 @@ class VectorTable:
             there = VectorTable._open_made_by(self.folder, self.encoder, self.width)
             self._refuse(~there.lacks(keys), "must be of a key that is not there yet", keys)
             return there._appended(_key_of(keys), vectors)
+
+    @property
+    def digest(self) -> str:
+        """Of who made the vectors, the keys and the vectors: another table has another one."""
+        parts = [files.sha256(self.folder / name) for name in (_KEYS_FILE, _VECTORS_FILE)]
+        return digest([self.encoder, *parts])
 
     def _refuse(self, bad: np.ndarray, expected: str, keys: Sequence | np.ndarray) -> None:
         if bad.any():

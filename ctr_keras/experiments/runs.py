@@ -97,9 +97,9 @@ class Run:
         config["code"] = jobs.code_digest(*_CODE)
         config["schema"] = Schema.load(folder).fingerprint
         if self.texts:
-            config["encoder"] = data.VectorTable.of_texts(folder).encoder
+            config["text_vectors"] = data.VectorTable.of_texts(folder).digest
         if training.takes_item_vectors(self.model):
-            config["item_vectors"] = data.VectorTable.of_items(folder).encoder
+            config["item_vectors"] = data.VectorTable.of_items(folder).digest
         return digest(config)[:16]
 
     def perform(self, work: pathlib.Path, keep: pathlib.Path) -> Outcome:

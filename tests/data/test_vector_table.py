@@ -262,3 +262,14 @@ def test_bad_item_vectors(with_items):
         ck.Schema([*ITEMS, ck.Feature("v", "history", kind="vector", **shared)])
     with pytest.raises(ValueError, match="are 3 wide. Received: the feature 'item_id_vector'"):
         ck.data.read(folder / "train", ITEMS.with_item_vectors(4))
+
+
+def test_digest_tells_tables_apart(tmp_path):
+    def made(folder, encoder, vectors):
+        table = VectorTable.create(tmp_path / folder, {"encoder": encoder}, 2)
+        return table.extended(["a", "b"], np.array(vectors, "float32")).digest
+
+    first = made("1", "mine", [[1, 0], [0, 1]])
+    assert made("2", "mine", [[1, 0], [0, 1]]) == first
+    assert made("3", "mine", [[1, 0], [1, 0]]) != first
+    assert made("4", "another", [[1, 0], [0, 1]]) != first
