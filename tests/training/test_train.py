@@ -110,10 +110,11 @@ def test_finished_training_is_not_repeated(prepared, trained, trained_copy):
 
 
 def test_patience_ends_training(prepared, tmp_path):
-    # A learning rate of zero never gets better than its first epoch.
-    settings = config(prepared, tmp_path, epochs=9, patience=2, learning_rate=0.0)
-    assert len(training.train(settings, progress=False).history) == 3
-    assert len(training.train(settings, progress=False).history) == 3
+    # At a learning rate of zero, statistics move the AUC a little and by chance.
+    settings = config(prepared, tmp_path, epochs=30, patience=2, learning_rate=0.0)
+    trained = training.train(settings, progress=False)
+    assert len(trained.history) == trained.best_epoch + 1 + 2 < 30
+    assert training.train(settings, progress=False).history == trained.history
 
 
 def test_options_may_be_tuples(prepared, tmp_path):
