@@ -137,6 +137,19 @@ def predictions(
     )
 
 
+def gauc_of(
+    labels: np.ndarray, scores: np.ndarray, groups: np.ndarray | None
+) -> tuple[float | None, float | None]:
+    """GAUC and the share of the rows that it is of, `None` without groups.
+
+    Rows without a group are not one group.
+    """
+    if groups is None:
+        return None, None
+    found = metrics.gauc(labels, scores, groups, groups != MISSING_INT)
+    return float(found.value), (found.num_rows - found.skipped_rows) / len(labels)
+
+
 def scenario_names(vocabulary: Vocabulary | None, ids: np.ndarray) -> np.ndarray:
     """The names of scenarios, where a vocabulary file tells them, else their numbers."""
     if vocabulary is None or vocabulary.file is None:
@@ -158,9 +171,7 @@ def load_model(path: str | os.PathLike) -> CTRModel:
 
 def _evaluation(found: Predictions) -> Evaluation:
     labels, scores = found.labels, found.scores
-    gauc = None
-    if found.groups is not None:  # Rows without a group are not one group.
-        gauc = metrics.gauc(labels, scores, found.groups, found.groups != MISSING_INT)
+    gauc, gauc_row_share = gauc_of(labels, scores, found.groups)
     areas = None
     if found.scenarios is not None:
         areas = metrics.scenario_auc(labels, scores, found.scenarios).by_scenario
@@ -169,8 +180,8 @@ def _evaluation(found: Predictions) -> Evaluation:
         click_rate=float(labels.mean()),
         auc=float(metrics.auc(labels, scores)),
         log_loss=float(metrics.log_loss(labels, scores)),
-        gauc=None if gauc is None else float(gauc.value),
-        gauc_row_share=None if gauc is None else (gauc.num_rows - gauc.skipped_rows) / len(labels),
+        gauc=gauc,
+        gauc_row_share=gauc_row_share,
         calibration_ratio=float(metrics.calibration_ratio(labels, scores)),
         calibration_error=float(metrics.calibration_error(labels, scores)),
         scenario_auc=areas,

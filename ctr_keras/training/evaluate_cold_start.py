@@ -10,9 +10,8 @@ import numpy as np
 
 from ctr_keras import data, metrics
 from ctr_keras.models import CTRModel
-from ctr_keras.schema import MISSING_INT
 from ctr_keras.training.adapted_scores import adapted_scores
-from ctr_keras.training.evaluate import load_model, predictions
+from ctr_keras.training.evaluate import gauc_of, load_model, predictions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,16 +109,14 @@ def evaluate_cold_start(
 def _slice(labels: np.ndarray, scores: np.ndarray, groups: np.ndarray | None) -> Slice:
     if not len(labels):
         return Slice(0, None, None, None, None)
-    gauc = None
-    if groups is not None:  # Rows without a group are not one group.
-        gauc = metrics.gauc(labels, scores, groups, groups != MISSING_INT)
-    if gauc is not None and math.isnan(gauc.value):
-        gauc = None
+    gauc, gauc_row_share = gauc_of(labels, scores, groups)
+    if gauc is not None and math.isnan(gauc):
+        gauc = gauc_row_share = None
     auc = float(metrics.auc(labels, scores))
     return Slice(
         rows=len(labels),
         click_rate=float(labels.mean()),
         auc=None if math.isnan(auc) else auc,
-        gauc=None if gauc is None else float(gauc.value),
-        gauc_row_share=None if gauc is None else (gauc.num_rows - gauc.skipped_rows) / len(labels),
+        gauc=gauc,
+        gauc_row_share=gauc_row_share,
     )
