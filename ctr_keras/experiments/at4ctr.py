@@ -23,7 +23,7 @@ from ctr_keras.experiments.down_sampled import down_sampled
 from ctr_keras.experiments.figures import Figure, cost_figure, relevance_figure, weight_figure
 from ctr_keras.experiments.jobs import run_labelled
 from ctr_keras.experiments.runs import Outcome, Run
-from ctr_keras.experiments.settings import runs_of
+from ctr_keras.experiments.settings import din_attention, runs_of
 from ctr_keras.negative_ratio import check_negative_ratio
 
 TABLES = (2, 3, 4)
@@ -92,10 +92,7 @@ class Settings:
         if model != "FM":
             options |= {"units": list(self.units), "dropout": self.dropout}
         if model == "DIN":
-            options |= {
-                "attention_units": list(self.attention_units),
-                "attention_normalize": "softmax",
-            }
+            options |= din_attention(self.attention_units)
         return options
 
     def at4ctr(self, base: str = "DIN", **changes: Any) -> dict[str, Any]:

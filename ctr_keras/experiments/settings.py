@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from ctr_keras.experiments.runs import Run
@@ -18,6 +19,11 @@ def settings_of(cls: type, options: dict[str, Any]) -> Any:
     if unknown:
         raise ValueError(f"The settings are {', '.join(known)}. Received: `{unknown[0]}`")
     return cls(**options)
+
+
+def din_attention(units: Sequence[int]) -> dict[str, Any]:
+    """Arguments of DIN's attention, chosen on the validation rows of MovieLens."""
+    return {"attention_units": list(units), "attention_normalize": "softmax"}
 
 
 def runs_of(

@@ -39,7 +39,7 @@ from ctr_keras.experiments.multimodal_figures import (
 )
 from ctr_keras.experiments.pretraining_runs import PretrainingRun
 from ctr_keras.experiments.runs import Run
-from ctr_keras.experiments.settings import runs_of
+from ctr_keras.experiments.settings import din_attention, runs_of
 from ctr_keras.json_values import digest
 from ctr_keras.pretraining import encode_items
 from ctr_keras.pretraining.text_encoder import identity
@@ -142,10 +142,7 @@ class Settings:
             "dropout": self.dropout,
         }
         if self.base == "DIN":
-            options |= {
-                "attention_units": list(self.attention_units),
-                "attention_normalize": "softmax",
-            }
+            options |= din_attention(self.attention_units)
         if model == self.base:
             return options
         wrapped: dict[str, Any] = {"base": self.base, "base_options": options}
