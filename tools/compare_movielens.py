@@ -67,7 +67,7 @@ def main() -> None:
     folder = pathlib.Path(arguments.data)
     schema = Schema.load(folder)
     rows = {name: _columns(folder / name, schema) for name in SPLITS}
-    results = [popularity(rows), *logistic_regression(schema, rows)]
+    results = [popularity(rows), *logistic_regression(schema, rows, arguments.newest)]
     results.append(din(arguments))
     if arguments.json:
         print(json.dumps([dataclasses.asdict(result) for result in results], indent=1))
@@ -96,29 +96,47 @@ def popularity(rows: dict) -> Result:
     return Result(name, [auc("valid", best)], [auc("test", best)], 0)
 
 
-def logistic_regression(schema: Schema, rows: dict) -> list[Result]:
-    """The best form on the validation rows, and the plain one: counts of one, numbers in bins."""
+def logistic_regression(schema: Schema, rows: dict, newest: int | None) -> list[Result]:
+    """The best form on the validation rows, and the plain one: counts of one, numbers in bins.
+
+    Forms are chosen after training on the `newest` training rows alone; what is chosen learns from
+    all of them.
+    """
+    fewer = rows if newest is None else {**rows, "train": _newest(rows["train"], newest)}
     found = []
-    for divide, bins in itertools.product((False, True), (0, BINS)):
-        matrices = _matrices(schema, rows, divide, bins)
+    for form in itertools.product((False, True), (0, BINS)):
+        matrices = _matrices(schema, fewer, *form)
         for penalty in PENALTIES:
-            started = time.perf_counter()
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ConvergenceWarning)
-                model = LogisticRegression(C=penalty, max_iter=1000)
-                model.fit(matrices["train"], rows["train"]["label"])
-            valid, test = (
-                roc_auc_score(rows[name]["label"], model.decision_function(matrices[name]))
-                for name in ("valid", "test")
-            )
-            form = f"{'mean' if divide else 'multi-hot'}, {'bins' if bins else 'numbers'}"
-            method = f"logistic regression ({form}, C={penalty:g})"
-            seconds = time.perf_counter() - started
-            found.append(((divide, bins), Result(method, [valid], [test], seconds)))
-            _say(found[-1][1].to_text())
-    plain = [result for form, result in found if form == (False, BINS)]
-    best = max((result for _, result in found), key=lambda result: result.valid)
-    return [max(plain, key=lambda result: result.valid), best]
+            found.append((_regression(matrices, fewer, form, penalty), form, penalty))
+            _say(found[-1][0].to_text())
+    plain = [one for one in found if one[1] == (False, BINS)]
+    chosen = [max(among, key=lambda one: one[0].valid) for among in (plain, found)]
+    if newest is None:
+        return [result for result, *_ in chosen]
+    return [
+        _regression(_matrices(schema, rows, *form), rows, form, penalty)
+        for _, form, penalty in chosen
+    ]
+
+
+def _newest(columns: dict, number: int) -> dict:
+    return {name: column[-number:] for name, column in columns.items()}
+
+
+def _regression(matrices: dict, rows: dict, form: tuple[bool, int], penalty: float) -> Result:
+    started = time.perf_counter()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model = LogisticRegression(C=penalty, max_iter=1000)
+        model.fit(matrices["train"], rows["train"]["label"])
+    valid, test = (
+        roc_auc_score(rows[name]["label"], model.decision_function(matrices[name]))
+        for name in ("valid", "test")
+    )
+    divide, bins = form
+    name = f"{'mean' if divide else 'multi-hot'}, {'bins' if bins else 'numbers'}"
+    method = f"logistic regression ({name}, C={penalty:g})"
+    return Result(method, [valid], [test], time.perf_counter() - started)
 
 
 def din(arguments: argparse.Namespace) -> Result:
@@ -207,6 +225,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=512)
     parser.add_argument("--learning-rate", type=float, default=5e-4)
     parser.add_argument("--patience", type=int, default=2)
+    parser.add_argument(
+        "--newest", type=int, metavar="ROWS",
+        help="choose the form of the regression on so many training rows, the newest",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="results as JSON")
     return parser.parse_args()
 

@@ -16,6 +16,7 @@ from ctr_keras.training.evaluate import predictions
 
 _READ_ROWS = 65_536
 _SCORED_ROWS = 4096
+_TASKS, _ROWS = 64, 32
 
 
 def adapted_scores(
@@ -26,8 +27,8 @@ def adapted_scores(
     scores: np.ndarray,
     *,
     support: int = 16,
-    tasks: int = 64,
-    rows: int = 32,
+    tasks: int = _TASKS,
+    rows: int = _ROWS,
 ) -> np.ndarray:
     """Scores of the rows of a split, each by the model as adapted to the training rows of its key.
 
@@ -45,28 +46,46 @@ def adapted_scores(
     Returns:
         float32 `(rows,)`, in the order in which `ck.data.read` yields them.
     """
-    if not hasattr(model, "adapt"):
-        raise ValueError(f"The model must have `adapt`, as MAML has. Received: `{model.name}`")
-    check_positive_integer("support", support)
-    check_key(model.schema, key)
-    known, asked = (HeldRows.of(data.read(p, model.schema, _READ_ROWS)) for p in (train, path))
-    past, groups = (held.groups(model.schema, key) for held in (known, asked))
-    where = np.searchsorted(past.key, groups.key)
-    where = np.minimum(where, len(past.key) - 1) if len(past.key) else where
-    is_known = past.key[where] == groups.key if len(past.key) else np.zeros(len(where), bool)
-    adapted = tf.function(lambda s, x: model.adapt(s).probability(x), reduce_retracing=True)
-    scores = scores.copy()
-    pieces = _pieces(groups, np.flatnonzero(is_known), rows)
-    for first in range(0, len(pieces), tasks):
-        group, start, stop = pieces[first : first + tasks].T
-        theirs = where[group]
-        last = np.minimum(past.count[theirs], support)
-        end = past.start[theirs] + past.count[theirs]
-        to_adapt = places_of(past.order, end - last, last, support)
-        to_score = places_of(groups.order, start, stop - start, rows)
-        found = adapted(known.take(to_adapt), asked.take(to_score)[0]).numpy()
-        scores[to_score[to_score >= 0]] = found[to_score >= 0]
-    return scores
+    return _Scorer(model, train, path, key, support, tasks, rows).scores(scores)
+
+
+class _Scorer:
+    """The rows of both splits and the traced model, for as often as they are wanted."""
+
+    def __init__(self, model, train, path, key, support, tasks, rows):
+        if not hasattr(model, "adapt"):
+            raise ValueError(f"The model must have `adapt`, as MAML has. Received: `{model.name}`")
+        check_positive_integer("support", support)
+        check_key(model.schema, key)
+        self.support, self.tasks, self.rows = support, tasks, rows
+        self.known, self.asked = (
+            HeldRows.of(data.read(p, model.schema, _READ_ROWS)) for p in (train, path)
+        )
+        self.past, self.groups = (
+            held.groups(model.schema, key) for held in (self.known, self.asked)
+        )
+        self.probability = tf.function(
+            lambda support, x: model.adapt(support).probability(x), reduce_retracing=True
+        )
+
+    def scores(self, scores: np.ndarray) -> np.ndarray:
+        past, groups, support = self.past, self.groups, self.support
+        where = np.searchsorted(past.key, groups.key)
+        where = np.minimum(where, len(past.key) - 1) if len(past.key) else where
+        is_known = past.key[where] == groups.key if len(past.key) else np.zeros(len(where), bool)
+        scores = scores.copy()
+        pieces = _pieces(groups, np.flatnonzero(is_known), self.rows)
+        for first in range(0, len(pieces), self.tasks):
+            group, start, stop = pieces[first : first + self.tasks].T
+            theirs = where[group]
+            last = np.minimum(past.count[theirs], support)
+            end = past.start[theirs] + past.count[theirs]
+            to_adapt = places_of(past.order, end - last, last, support)
+            to_score = places_of(groups.order, start, stop - start, self.rows)
+            rows = self.asked.take(to_score)[0]
+            found = self.probability(self.known.take(to_adapt), rows).numpy()
+            scores[to_score[to_score >= 0]] = found[to_score >= 0]
+        return scores
 
 
 class AdaptedAUC(keras.callbacks.Callback):
@@ -83,15 +102,17 @@ class AdaptedAUC(keras.callbacks.Callback):
         self.train, self.valid = (pathlib.Path(folder) / name for name in ("train", "valid"))
         self.key = key
         self.support = support
+        self._scorer: _Scorer | None = None
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if logs is None:
             return
         found = predictions(self.model, data.read(self.valid, self.model.schema, _SCORED_ROWS))
-        scores = adapted_scores(
-            self.model, self.train, self.valid, self.key, found.scores, support=self.support
-        )
-        logs["val_auc"] = float(metrics.auc(found.labels, scores))
+        if self._scorer is None:
+            self._scorer = _Scorer(
+                self.model, self.train, self.valid, self.key, self.support, _TASKS, _ROWS
+            )
+        logs["val_auc"] = float(metrics.auc(found.labels, self._scorer.scores(found.scores)))
 
 
 def _pieces(groups: RowGroups, chosen: np.ndarray, rows: int) -> np.ndarray:
