@@ -565,6 +565,9 @@ def train(
     tasks: Annotated[
         int | None, typer.Option(min=1, help="Tasks a batch. Default: by the batch size.")
     ] = None,
+    every_row: Annotated[
+        bool, typer.Option(help="An epoch goes through all rows of each task, not some of them.")
+    ] = False,
     text: Annotated[
         list[str] | None,
         typer.Option(help="A text to use by the vectors that `encode` made. Repeatable."),
@@ -589,6 +592,7 @@ def train(
         negative_ratio=negative_ratio,
         task=task,
         tasks=tasks,
+        every_row=every_row,
         texts=tuple(text or ()),
     )
     _print(training.train(config, restart=restart), as_json)

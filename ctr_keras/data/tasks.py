@@ -24,6 +24,7 @@ def read_tasks(
     query: int = 16,
     tasks: int = 32,
     min_rows: int = 2,
+    every_row: bool = False,
     shuffle: bool = False,
     seed: int = 0,
     epoch: int = 0,
@@ -51,6 +52,8 @@ def read_tasks(
         query: Rows a task is judged by, at most.
         tasks: Tasks a batch; the last one may have fewer.
         min_rows: A key with fewer rows is left out. With 1, one row is a query without support.
+        every_row: Whether an epoch goes through all rows: a task of more than `support + query`
+            comes several times, each time with other rows. Without, each task comes once.
         shuffle: Whether to sample the rows of each task and to shuffle the tasks.
         seed: Seed of the sample and the shuffle.
         epoch: Number of the first epoch, as for `ck.data.read`.
@@ -82,19 +85,19 @@ def read_tasks(
     groups = held.groups(schema, key, min_rows)
     if not len(groups.start):
         raise ValueError(f"No {key!r} has so many rows. Received: `min_rows={min_rows}`")
-
+    parts = groups.pieces(support + query) if every_row else groups.whole()
     epochs = itertools.count(epoch)
 
     def one_epoch() -> Iterator[dict]:
         random = np.random.default_rng([seed, next(epochs)]) if shuffle else None
-        parts = groups.divided(support, query, random)
-        for first in range(0, len(groups.start), tasks):
-            chosen = {name: places[first : first + tasks] for name, places in parts.items()}
-            yield {name: held.take(places) for name, places in chosen.items()}
+        places = groups.divided(parts, support, query, random)
+        for first in range(0, len(parts.start), tasks):
+            chosen = {name: found[first : first + tasks] for name, found in places.items()}
+            yield {name: held.take(found) for name, found in chosen.items()}
 
     signature = {"support": held.signature(support), "query": held.signature(query)}
     dataset = tf.data.Dataset.from_generator(one_epoch, output_signature=signature)
-    batches = -(-len(groups.start) // tasks)
+    batches = -(-len(parts.start) // tasks)
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(batches)).prefetch(2)
     dataset.negative_ratio = rows.negative_ratio
     return dataset
@@ -159,23 +162,34 @@ class RowGroups:
     start: np.ndarray
     count: np.ndarray
 
+    def whole(self) -> "_Parts":
+        """Each group as it is."""
+        return _Parts(self.start, self.count)
+
+    def pieces(self, rows: int) -> "_Parts":
+        """Each group in as few pieces of at most `rows` rows as it takes, of about one size."""
+        pieces = -(-self.count // rows)
+        group = np.repeat(np.arange(len(self.count)), pieces)
+        number = np.arange(len(group)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+        first, last = (self.count[group] * (number + n) // pieces[group] for n in (0, 1))
+        return _Parts(self.start[group] + first, last - first)
+
     def divided(
-        self, support: int, query: int, random: np.random.Generator | None
+        self, parts: "_Parts", support: int, query: int, random: np.random.Generator | None
     ) -> dict[str, np.ndarray]:
-        """Places `(groups, support)` and `(groups, query)` of the rows, -1 where there is none."""
-        share = np.rint(self.count * query / (support + query))
+        """Places `(parts, support)` and `(parts, query)` of the rows, -1 where there is none."""
+        share = np.rint(parts.count * query / (support + query))
         queries = np.clip(share, 1, query).astype(np.int64)
-        supports = np.minimum(self.count - queries, support)
-        stop, order = self.start + self.count, self.order
-        parts = {
-            "support": (stop - queries - supports, supports, support),
-            "query": (stop - queries, queries, query),
-        }
+        supports = np.minimum(parts.count - queries, support)
+        stop, order = parts.start + parts.count, self.order
         if random is not None:
             order = self._shuffled(random)
-        places = {name: places_of(order, *part) for name, part in parts.items()}
+        places = {
+            "support": places_of(order, stop - queries - supports, supports, support),
+            "query": places_of(order, stop - queries, queries, query),
+        }
         if random is not None:
-            tasks = random.permutation(len(self.start))
+            tasks = random.permutation(len(parts.start))
             places = {name: found[tasks] for name, found in places.items()}
         return places
 
@@ -186,6 +200,14 @@ class RowGroups:
         group[(self.start + self.count)[self.start + self.count < len(group)]] = 1
         by_group = np.lexsort((random.random(len(group)), np.cumsum(group)))
         return self.order[by_group]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Parts:
+    """Where parts of groups start in their order, and how many rows they have: `(parts,)` each."""
+
+    start: np.ndarray
+    count: np.ndarray
 
 
 def check_key(schema: Schema, key: str) -> None:

@@ -48,8 +48,8 @@ class Settings:
         tower_units: Widths of a tower's layers.
         num_experts: Experts of MMoE.
         dropout: Of all layers; the networks of MAML and MeLU have none.
-        tasks: Tasks a batch, for methods of cold start that learn from tasks.
-        task_epochs: Epochs at most of MAML and MeLU, one of which sees a few rows of each task.
+        tasks: Tasks a batch of MetaEmb, whose epoch sees a few rows of each. Those of MAML and MeLU
+            have `batch_size` rows, and an epoch sees them all.
         few: From how many training rows on a user or an item is no longer cold.
         texts: Those of table 8; by default all of the data that `ctr-keras encode` can encode.
     """
@@ -65,14 +65,13 @@ class Settings:
     num_experts: int = 6
     dropout: float = 0.0
     tasks: int = 64
-    task_epochs: int = 10
     few: int = 100
     texts: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         check_positive_integers(
             self, "seeds", "epochs", "batch_size", "patience", "embedding_dim", "num_experts",
-            "tasks", "task_epochs", "few",
+            "tasks", "few",
         )  # fmt: skip
 
     def options(self, model: str) -> dict[str, Any]:
@@ -204,7 +203,7 @@ class Reproduction:
             others |= {"task": key, "adapts": False, "tasks": settings.tasks}
             return runs_of(settings, self.data, method, {**wrapped, "key": role}, **others)
         if method in ("MAML", "MeLU"):
-            others |= {"task": task, "tasks": settings.tasks, "epochs": settings.task_epochs}
+            others |= {"task": task, "every_row": True}
         return runs_of(settings, self.data, method, settings.options(method), **others)
 
     def _trained(self, runs: Mapping[Any, list[Run]]) -> dict[Any, list[Outcome]]:

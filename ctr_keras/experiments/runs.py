@@ -64,6 +64,7 @@ class Run:
             the model adapts before it is evaluated on cold users and items.
         adapts: Whether it adapts to them.
         tasks: Tasks a batch.
+        every_row: Whether an epoch goes through all rows of each task.
         texts: Texts that enter by their vectors, see `training.TrainingConfig`.
         few: From how many training rows on a user or an item is no longer cold; `None` to evaluate
             on all test rows alone.
@@ -81,6 +82,7 @@ class Run:
     task: str | None = None
     adapts: bool = True
     tasks: int | None = None
+    every_row: bool = False
     texts: tuple[str, ...] = ()
     few: int | None = None
     item_groups: int | None = None

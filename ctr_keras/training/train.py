@@ -57,6 +57,7 @@ class TrainingConfig:
         texts: Texts that enter the model as the vectors that `ctr-keras encode` made of them, or
             that a `TunedTexts` encodes by itself.
         tasks: Tasks a batch; by default as many as have `batch_size` rows if none has fewer.
+        every_row: Whether an epoch goes through all rows of each task, see `ck.data.read_tasks`.
     """
 
     data: str
@@ -74,6 +75,7 @@ class TrainingConfig:
     query: int = 16
     tasks: int | None = None
     texts: tuple[str, ...] = ()
+    every_row: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,6 +189,7 @@ def _training_rows(config: TrainingConfig, model: CTRModel, epoch: int) -> tf.da
         tasks=max(config.batch_size // (config.support + config.query), 1)
         if config.tasks is None
         else config.tasks,
+        every_row=config.every_row,
         shuffle=True,
         seed=seed,
         epoch=epoch,

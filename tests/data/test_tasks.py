@@ -94,3 +94,22 @@ def test_bad_arguments(small_data, small_schema):
     for key in ("age", "history_item_id", "colour"):
         with pytest.raises(ValueError, match=f"Received: `key='{key}'`"):
             read(small_data, small_schema, key)
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_an_epoch_may_go_through_every_row(small_data, small_schema, small_rows, shuffle):
+    dataset = read(small_data, small_schema, every_row=True, shuffle=shuffle, tasks=5)
+    for _ in range(2):
+        found = tasks_of(dataset)
+        assert len(list(dataset)) == len(dataset) == -(-len(found) // 5)
+        ages = [x["age"] for task in found for part in task.values() for x, _ in part]
+        np.testing.assert_array_equal(np.sort(ages), np.sort(small_rows["age"]))
+        for task in found:
+            assert len({x["user_id"] for part in task.values() for x, _ in part}) == 1
+    _, pieces = np.unique(
+        [task["query"][0][0]["user_id"] for task in found], return_counts=True
+    )  # fmt: skip
+    rows = np.unique(small_rows["user_id"], return_counts=True)[1]
+    np.testing.assert_array_equal(pieces, -(-rows // 12))  # no more than it takes
+    sizes = [sum(map(len, task.values())) for task in found]
+    assert max(sizes) <= 12 and min(sizes) >= rows.min() // 2
