@@ -23,7 +23,7 @@ def run(config: ServerConfig, report: Callable[[str], None], drain_seconds: floa
         drain_seconds: How long to wait for requests that are under way.
     """
     server = Server(config)
-    gc.freeze()  # What was imported stays: collecting an unloaded version need not go through it.
+    gc.freeze()  # What was imported stays: a collection that goes through it stops all requests.
     with _told_to_stop() as told, _switching_threads_often():
         server.start()
         try:
