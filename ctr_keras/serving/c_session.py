@@ -42,9 +42,6 @@ class CSession:
     Args:
         folder: A version's folder.
 
-    Attributes:
-        meta_graph: What it was loaded from.
-
     Raises:
         tf.errors.OpError: it could not be loaded; says why in TensorFlow's words.
     """
@@ -59,7 +56,7 @@ class CSession:
                 library.TF_LoadSessionFromSavedModel,
                 *(options, None, os.fsencode(folder), tags, 1, self._graph, buffer),
             )
-            content = ctypes.string_at(buffer.contents.data, buffer.contents.length)
+            self._content = ctypes.string_at(buffer.contents.data, buffer.contents.length)
         except BaseException:
             library.TF_DeleteGraph(self._graph)
             raise
@@ -68,9 +65,11 @@ class CSession:
             quick.TF_DeleteBuffer(buffer)
         # Not at exit: threads may still run it then.
         weakref.finalize(self, _delete, self._session, self._graph).atexit = False
-        self.meta_graph = meta_graph_pb2.MetaGraphDef.FromString(content)
         self._tensors: dict[str, _Output] = {}
-        _check_variables(pathlib.Path(folder), self.meta_graph)
+
+    def meta_graph(self) -> meta_graph_pb2.MetaGraphDef:
+        """What it was loaded from."""
+        return meta_graph_pb2.MetaGraphDef.FromString(self._content)
 
     def run(
         self, fetches: Iterable[str], feeds: Mapping[str, np.ndarray], seconds: float | None = None
@@ -124,13 +123,6 @@ def _delete(session: int, graph: int) -> None:
     _checked(library.TF_CloseSession, session)
     _checked(library.TF_DeleteSession, session)
     library.TF_DeleteGraph(graph)
-
-
-def _check_variables(folder: pathlib.Path, meta_graph: meta_graph_pb2.MetaGraphDef) -> None:
-    """Raise `NotFoundError` if there are none to restore, which TensorFlow would only log."""
-    index = folder / "variables" / "variables.index"
-    if any(node.op == "VarHandleOp" for node in meta_graph.graph_def.node) and not index.exists():
-        raise tf.errors.NotFoundError(None, None, f"The variables are missing: {index}")
 
 
 def _checked(function: Any, *arguments: Any) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.protobuf import meta_graph_pb2
 
 from ctr_keras.serving.c_session import CSession
 from ctr_keras.serving.deadline import Deadline
@@ -44,8 +45,10 @@ class LoadedModel:
         if (self.folder / SCHEMA_FILE).exists():  # `export` wrote it
             require_text(saved_schema(self.folder))
         session = CSession(self.folder)
+        meta_graph = session.meta_graph()
+        _check_variables(self.folder, meta_graph)
         self._session: CSession | None = session
-        self.signature_protos = callable_protos(session.meta_graph.signature_def)
+        self.signature_protos = callable_protos(meta_graph.signature_def)
         self.signatures = {
             name: Signature.from_proto(name, proto) for name, proto in self.signature_protos.items()
         }
@@ -125,6 +128,13 @@ class LoadedModel:
     def close(self) -> None:
         """Give the memory back, when what is under way has ended."""
         self._session = None
+
+
+def _check_variables(folder: pathlib.Path, meta_graph: meta_graph_pb2.MetaGraphDef) -> None:
+    """Raise `NotFoundError` if there are none to restore, which TensorFlow would only log."""
+    index = folder / "variables" / "variables.index"
+    if any(node.op == "VarHandleOp" for node in meta_graph.graph_def.node) and not index.exists():
+        raise tf.errors.NotFoundError(None, None, f"The variables are missing: {index}")
 
 
 def _serving_error(error: tf.errors.OpError) -> ServingError:

@@ -1,4 +1,3 @@
-import shutil
 import threading
 import weakref
 
@@ -49,7 +48,7 @@ def session(folder):
 
 
 def run(session, signature, array, seconds=None):
-    proto = session.meta_graph.signature_def[signature]
+    proto = session.meta_graph().signature_def[signature]
     (fed,) = proto.inputs.values()
     names = sorted(proto.outputs)
     found = session.run([proto.outputs[n].name for n in names], {fed.name: array}, seconds)
@@ -147,7 +146,4 @@ def test_what_is_wrong_with_a_folder(folder, tmp_path):
         CSession(tmp_path)
     (tmp_path / "saved_model.pb").write_bytes(b"no model")
     with pytest.raises(tf.errors.OpError):
-        CSession(tmp_path)
-    shutil.copy(folder / "saved_model.pb", tmp_path)
-    with pytest.raises(tf.errors.NotFoundError, match="variables are missing"):
         CSession(tmp_path)

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 
 from ctr_keras.serving.server.server import Server, ServerConfig
 
-# How long a thread that computes in Python may keep the others waiting, seconds. While a version
-# loads, Python's default of 5 ms would be in the way of every request, several times.
+# How long a thread that computes in Python may keep the others waiting, seconds. Python's default
+# of 5 ms would be in the way of a request several times.
 _SWITCH_SECONDS = 0.0005
 
 

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import sys
 import time
 
@@ -122,6 +123,12 @@ def _resident():
 
 def test_no_saved_model(tmp_path):
     with pytest.raises(tf.errors.NotFoundError, match="Could not find SavedModel"):
+        LoadedModel(tmp_path)
+
+
+def test_missing_variables_are_no_model_without_variables(versions, tmp_path):
+    shutil.copy(versions[1] / "saved_model.pb", tmp_path)
+    with pytest.raises(tf.errors.NotFoundError, match="variables are missing"):
         LoadedModel(tmp_path)
 
 
