@@ -18,7 +18,7 @@ from tensorflow.python.framework import op_def_registry
 from ctr_keras.extras import require
 from ctr_keras.schema import Schema
 from ctr_keras.serving.batching_parameters import BatchingParameters
-from ctr_keras.serving.c_loader import load_by_c_api
+from ctr_keras.serving.c_session import CSession
 from ctr_keras.serving.errors import ServingError
 from ctr_keras.serving.loaded_model import LoadedModel
 from ctr_keras.serving.server_files import BATCHING_FILE, MODELS_FILE
@@ -97,7 +97,7 @@ def check(path: str | os.PathLike) -> Check:
 
 
 def _loader(folder: pathlib.Path, schema: Schema) -> str:
-    load_by_c_api(folder)
+    CSession(folder)
     return "LoadSavedModel of TensorFlow's C++"
 
 

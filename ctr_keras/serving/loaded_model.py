@@ -1,13 +1,14 @@
 """One version of a model in memory."""
 
-import gc
 import os
 import pathlib
 from collections.abc import Iterable, Mapping
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.protobuf import meta_graph_pb2
 
+from ctr_keras.serving.c_session import CSession
 from ctr_keras.serving.deadline import Deadline
 from ctr_keras.serving.errors import (
     InvalidArgumentError,
@@ -18,14 +19,13 @@ from ctr_keras.serving.errors import (
 from ctr_keras.serving.signature import Signature, callable_protos
 from ctr_keras.serving.versions import SCHEMA_FILE, require_text, saved_schema
 
-_TAGS = [tf.saved_model.SERVING]
-
 
 class LoadedModel:
     """A SavedModel, ready to run.
 
     It runs in a session, as in TF Serving: against `tf.saved_model.load` it loads in two thirds of
-    the time, never traces again, and gives its memory back when it is closed.
+    the time and without Python's lock, never traces again, and gives its memory back when it is
+    closed.
 
     Args:
         folder: A version's folder.
@@ -44,15 +44,10 @@ class LoadedModel:
         self.folder = pathlib.Path(folder)
         if (self.folder / SCHEMA_FILE).exists():  # `export` wrote it
             require_text(saved_schema(self.folder))
-        session = tf.compat.v1.Session(graph=tf.Graph())
-        try:
-            with session.graph.as_default():
-                meta_graph = tf.compat.v1.saved_model.load(session, _TAGS, str(self.folder))
-        except BaseException:
-            session.close()
-            raise
-        session.graph.finalize()  # No thread may add to it while others run it.
-        self._session: tf.compat.v1.Session | None = session
+        session = CSession(self.folder)
+        meta_graph = session.meta_graph()
+        _check_variables(self.folder, meta_graph)
+        self._session: CSession | None = session
         self.signature_protos = callable_protos(meta_graph.signature_def)
         self.signatures = {
             name: Signature.from_proto(name, proto) for name, proto in self.signature_protos.items()
@@ -119,41 +114,33 @@ class LoadedModel:
             outputs: Names of outputs, at least one.
             deadline: When to give up.
         """
-        fetches = {name: signature.outputs[name].tensor for name in outputs}
+        chosen = list(outputs)
+        fetches = [signature.outputs[name].tensor for name in chosen]
         feeds = {signature.inputs[name].tensor: array for name, array in inputs.items()}
-        session = self._session
+        session = self._session  # It stays until this run has ended, even if `close` is called.
         if session is None:
             raise UnavailableError("The model was unloaded")
         try:
-            return session.run(fetches, feeds, _run_options(deadline))
+            return dict(zip(chosen, session.run(fetches, feeds, deadline.remaining()), strict=True))
         except tf.errors.OpError as error:
             raise _serving_error(error) from None
 
     def close(self) -> None:
-        """Give the memory back."""
-        if self._session is not None:
-            self._session.close()
-            self._session = None
-            gc.collect()  # A graph's objects refer to each other, and to memory outside Python.
+        """Give the memory back, when what is under way has ended."""
+        self._session = None
 
 
-def _run_options(deadline: Deadline) -> tf.compat.v1.RunOptions | None:
-    left = deadline.remaining()
-    if left is None:
-        return None
-    return tf.compat.v1.RunOptions(timeout_in_ms=max(1, int(1000 * left)))  # 0 is no timeout
+def _check_variables(folder: pathlib.Path, meta_graph: meta_graph_pb2.MetaGraphDef) -> None:
+    """Raise `NotFoundError` if there are none to restore, which TensorFlow would only log."""
+    index = folder / "variables" / "variables.index"
+    if any(node.op == "VarHandleOp" for node in meta_graph.graph_def.node) and not index.exists():
+        raise tf.errors.NotFoundError(None, None, f"The variables are missing: {index}")
 
 
 def _serving_error(error: tf.errors.OpError) -> ServingError:
-    message = _reason(error.message or "")
+    # What went wrong; further lines say where in the graph.
+    message = next(iter((error.message or "").splitlines()), "")
     for name, code in tf.errors.__dict__.items():
         if name.isupper() and code == error.error_code:
             return error_of_code(name, message)
     return ServingError(message)
-
-
-def _reason(message: str) -> str:
-    """The line that says what went wrong, among those that say where the graph was built."""
-    lines = [line for line in message.splitlines() if line and line != "Graph execution error:"]
-    nodes = [number for number, line in enumerate(lines) if line.startswith("Node: ")]
-    return next(iter(lines[nodes[-1] + 1 if nodes else 0 :]), "")

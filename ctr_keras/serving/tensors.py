@@ -11,12 +11,23 @@ from tensorflow.core.framework import tensor_pb2
 def to_proto(array: np.ndarray) -> tensor_pb2.TensorProto:
     """A message with the array's values; strings are `bytes` or `str`."""
     if array.dtype.kind in "OSU":
-        return tf.make_tensor_proto(array, tf.string, array.shape)
+        return string_proto(array)
     proto = tensor_pb2.TensorProto(dtype=tf.as_dtype(array.dtype).as_datatype_enum)
     proto.tensor_shape.SetInParent()
     for size in array.shape:
         proto.tensor_shape.dim.add(size=size)
     proto.tensor_content = array.tobytes()
+    return proto
+
+
+def string_proto(array: np.ndarray) -> tensor_pb2.TensorProto:
+    """A message with an array's strings, `bytes` or `str`."""
+    proto = tensor_pb2.TensorProto(dtype=tf.string.as_datatype_enum)
+    proto.tensor_shape.SetInParent()
+    for size in array.shape:
+        proto.tensor_shape.dim.add(size=size)
+    values = array.reshape(-1).tolist()
+    proto.string_val.extend(x.encode() if isinstance(x, str) else x for x in values)
     return proto
 
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 
 from ctr_keras.serving.server.server import Server, ServerConfig
 
-# How long a thread that computes in Python may keep the others waiting, seconds. While a version
-# loads, Python's default of 5 ms would be in the way of every request, several times.
+# How long a thread that computes in Python may keep the others waiting, seconds. Python's default
+# of 5 ms would be in the way of a request several times.
 _SWITCH_SECONDS = 0.0005
 
 
@@ -23,7 +23,7 @@ def run(config: ServerConfig, report: Callable[[str], None], drain_seconds: floa
         drain_seconds: How long to wait for requests that are under way.
     """
     server = Server(config)
-    gc.freeze()  # What was imported stays: collecting an unloaded version need not go through it.
+    gc.freeze()  # What was imported stays: a collection that goes through it stops all requests.
     with _told_to_stop() as told, _switching_threads_often():
         server.start()
         try:

@@ -42,17 +42,13 @@ class Servable:
         gently: bool = False,
     ) -> "Servable":
         """Load a version and warm it up; gently, if another one answers meanwhile."""
-        # Not in the background: it holds Python's lock, and must not be made to wait meanwhile.
-        model = LoadedModel(folder)
-        try:
-            if gently:
-                in_background(lambda: warm_up(model, gently=True))
-            else:
-                warm_up(model)
-            return cls(model, gate, batching)
-        except BaseException:
-            model.close()
-            raise
+
+        def ready() -> LoadedModel:
+            model = LoadedModel(folder)
+            warm_up(model, gently)
+            return model
+
+        return cls(in_background(ready) if gently else ready(), gate, batching)
 
     def run(
         self,

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import sys
 import time
 
@@ -9,7 +10,7 @@ import tensorflow as tf
 
 import ctr_keras as ck
 from ctr_keras.serving.deadline import Deadline
-from ctr_keras.serving.errors import DeadlineExceededError, InvalidArgumentError, ServingError
+from ctr_keras.serving.errors import DeadlineExceededError, InvalidArgumentError
 from ctr_keras.serving.server import LoadedModel
 from ctr_keras.serving.server.warmup import warm_up
 from ctr_keras.serving.versions import SCHEMA_FILE
@@ -121,7 +122,13 @@ def _resident():
 
 
 def test_no_saved_model(tmp_path):
-    with pytest.raises((OSError, ServingError)):
+    with pytest.raises(tf.errors.NotFoundError, match="Could not find SavedModel"):
+        LoadedModel(tmp_path)
+
+
+def test_missing_variables_are_no_model_without_variables(versions, tmp_path):
+    shutil.copy(versions[1] / "saved_model.pb", tmp_path)
+    with pytest.raises(tf.errors.NotFoundError, match="variables are missing"):
         LoadedModel(tmp_path)
 
 
