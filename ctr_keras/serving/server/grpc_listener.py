@@ -11,6 +11,7 @@ from ctr_keras.serving.protocol import (
     model_service_pb2_grpc,
     prediction_service_pb2_grpc,
 )
+from ctr_keras.serving.server.arrival import ArrivalInterceptor
 from ctr_keras.serving.server.grpc_services import ModelService, PredictionService
 from ctr_keras.serving.server.limits import Limits
 
@@ -26,7 +27,8 @@ class GrpcListener:
         address: Host and port; port 0 takes a free one.
         services: What answers predictions, and what answers questions about models.
         interceptors: What calls must pass, in this order.
-        limits: Sizes; `connections` is the number of calls at a time.
+        limits: Sizes; `connections` is the number of calls at a time, `read_seconds` how long the
+            request of one may take.
         tls: PEM of the private key and of the certificate chain; `None` does not encrypt.
 
     Raises:
@@ -43,9 +45,10 @@ class GrpcListener:
     ):
         # As many threads as calls: one that waited here unseen would come too late.
         self._threads = concurrent.futures.ThreadPoolExecutor(limits.connections, "grpc")
+        self._arrival = ArrivalInterceptor(limits.read_seconds)
         self._server = grpc.server(
             self._threads,
-            interceptors=interceptors,
+            interceptors=(self._arrival, *interceptors),
             maximum_concurrent_rpcs=limits.connections,
             options=[
                 ("grpc.max_receive_message_length", limits.request_bytes),
@@ -65,12 +68,14 @@ class GrpcListener:
         self.port = self._bind(address, tls)
 
     def start(self) -> None:
+        self._arrival.start()
         self._server.start()
         self._health.set("", health_pb2.HealthCheckResponse.SERVING)
 
     def stop(self, seconds: float) -> threading.Event:
         """Take no more calls, and end those that are not done in time; set when all have ended."""
         self._health.enter_graceful_shutdown()
+        self._arrival.stop()
         return self._server.stop(seconds)
 
     def _bind(self, address: tuple[str, int], tls: tuple[bytes, bytes] | None) -> int:

@@ -25,7 +25,7 @@ class Limits:
         connections: HTTP connections, and gRPC calls, at a time. Three quarters of the calls may
             come by one connection; further ones wait at the client.
         read_seconds: From an HTTP request's first byte to its last, and for the client to take the
-            response. A gRPC call has its own deadline.
+            response; from the start of a gRPC call to the last byte of its request.
         idle_seconds: How long an HTTP connection may wait for its next request.
     """
 

@@ -124,6 +124,31 @@ def test_one_connection_cannot_take_every_grpc_call(strict):
             never.set()
 
 
+PREDICT = "/tensorflow.serving.PredictionService/Predict"
+
+
+@pytest.mark.parametrize("method", [PREDICT, "/grpc.health.v1.Health/Watch"])
+def test_grpc_calls_whose_requests_never_come_end(strict, method):
+    never = threading.Event()
+    with grpc.insecure_channel(f"127.0.0.1:{strict.port}") as channel:
+        started = time.monotonic()
+        calls = [channel.stream_stream(method)(iter(never.wait, True)) for _ in range(6)]
+        try:
+            for call in calls:
+                assert call.code() == grpc.StatusCode.CANCELLED
+            assert time.monotonic() - started >= 0.5
+            with Client(f"127.0.0.1:{strict.port}") as client:
+                assert client.status("clicks")[0].version == 1
+        finally:
+            never.set()
+
+
+def test_a_grpc_call_without_a_request_is_refused(strict):
+    with grpc.insecure_channel(f"127.0.0.1:{strict.port}") as channel:
+        with pytest.raises(grpc.RpcError, match="The call has no request"):
+            channel.stream_unary(PREDICT)(iter(()))
+
+
 @pytest.mark.parametrize(
     ("request_", "status"),
     [
