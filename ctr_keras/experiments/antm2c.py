@@ -50,7 +50,6 @@ class Settings:
         dropout: Of all layers; the networks of MAML and MeLU have none.
         tasks: Tasks a batch of MetaEmb, whose epoch sees a few rows of each. Those of MAML and MeLU
             have `batch_size` rows, and an epoch sees them all.
-        inner_learning_rate: Of MAML and MeLU, chosen on the validation rows of MovieLens.
         few: From how many training rows on a user or an item is no longer cold.
         texts: Those of table 8; by default all of the data that `ctr-keras encode` can encode.
     """
@@ -66,7 +65,6 @@ class Settings:
     num_experts: int = 6
     dropout: float = 0.0
     tasks: int = 64
-    inner_learning_rate: float = 0.01
     few: int = 100
     texts: tuple[str, ...] | None = None
 
@@ -81,7 +79,7 @@ class Settings:
         options: dict[str, Any] = {"embedding_dim": self.embedding_dim}
         deep = [*self.units, *self.tower_units]
         if model in ("MAML", "MeLU"):
-            return {**options, "units": deep, "inner_learning_rate": self.inner_learning_rate}
+            return {**options, "units": deep}
         options["dropout"] = self.dropout
         if model == "DNN":
             return {**options, "units": deep}

@@ -55,7 +55,7 @@ class TaskModel(CTRModel):
         embedding_dim: int = 16,
         units: Sequence[int] = (128, 32),
         activation: str = "relu",
-        inner_learning_rate: float = 0.1,
+        inner_learning_rate: float = 0.01,
         inner_steps: int = 1,
         first_order: bool = False,
         l2: float = 0.0,
