@@ -955,7 +955,14 @@ def reproduce_taobao_multimodal(
     ] = None,
     pairs: Annotated[
         pathlib.Path | None,
-        typer.Option(help="Folder that `prepare pairs` made, for table 2 and figure 6a."),
+        typer.Option(
+            help="Folder that `prepare pairs` made, for table 2 and figure 6a, or for table 2 "
+            "that of `simulate pictures`."
+        ),
+    ] = None,
+    images: Annotated[
+        pathlib.Path | None,
+        typer.Option(help="Of pairs of pictures: the folder that their paths are within."),
     ] = None,
     out: Results = RESULTS,
     plot: Plot = None,
@@ -970,7 +977,7 @@ def reproduce_taobao_multimodal(
     _check_one(table, figure, plot)
     options = settings_of(taobao_multimodal.Settings, _options(settings or []))
     reproduction = taobao_multimodal.Reproduction(
-        data, out, options, jobs=jobs, report=_report, pairs=pairs
+        data, out, options, jobs=jobs, report=_report, pairs=pairs, images=images
     )
     _reproduce(reproduction, table, figure, plot, as_json)
 

@@ -148,6 +148,8 @@ def titled(folder, tmp_path_factory):
         left, right = (np.uint8(COLORS[word]) for word in title.split())
         pixels = np.broadcast_to([[left] * 4 + [right] * 4], (8, 8, 3))
         (out / f"posters/{n}.png").write_bytes(encoded(pixels))
+    ck.set_seed(0)
+    ck.pretraining.ImageEncoder.small(width=16, size=8).save(out / "start.keras")
     titled_pictures.prepare(
         out / "data", out / "items", out / "posters", held_out=0.2, report=lambda line: None
     )
@@ -158,6 +160,7 @@ def of_titles(titled, folder, out, **kwargs):
     return training.PretrainingConfig(
         **{"data": str(titled / "data"), "out": str(out), "images": str(titled / "data/pictures"),
            "text_encoder": str(folder / "bert"), "max_tokens": 9, "views": "text-picture",
+           "encoder": str(titled / "start.keras"),
            "epochs": 6, "batch_size": 16, "learning_rate": 0.003, **kwargs}
     )  # fmt: skip
 
@@ -188,10 +191,7 @@ def test_titles_and_pictures_of_queries(folder, tmp_path):
     simulator.pictures.prepare(tmp_path / "data", world, made, report=lambda line: None)
     start = ck.pretraining.ImageEncoder.small(width=6, size=16)
     start.save(tmp_path / "start.keras")
-    settings = of_titles(
-        tmp_path, folder, tmp_path / "out", epochs=1, encoder=str(tmp_path / "start.keras"),
-        layers=1,
-    )  # fmt: skip
+    settings = of_titles(tmp_path, folder, tmp_path / "out", epochs=1, layers=1)
     found = training.pretrain(settings, progress=False)
     encoder = ck.pretraining.ImageEncoder.from_preset(found.encoder)
     assert encoder.width == 128 and len(encoder.trainable_variables) == 1
