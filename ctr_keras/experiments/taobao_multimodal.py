@@ -107,6 +107,7 @@ class Settings:
         scl_batch_size: Pairs a batch.
         scl_learning_rate: Of Adam.
         bank_size: Slots of the memory bank.
+        momentum: Of the encoder's slow copy, whose vectors it holds.
         text: Column of the items that figure 6a encodes.
     """
 
@@ -135,6 +136,7 @@ class Settings:
     scl_batch_size: int = 64
     scl_learning_rate: float = 2e-5
     bank_size: int = 16_384
+    momentum: float = 0.999
     text: str = "title"
 
     def __post_init__(self) -> None:
@@ -177,6 +179,7 @@ class Settings:
             "batch_size": self.scl_batch_size,
             "learning_rate": self.scl_learning_rate,
             "bank_size": self.bank_size,
+            "momentum": self.momentum,
             **changes,
         }
         folder = None if images is None else str(images)
