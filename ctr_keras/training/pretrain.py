@@ -189,6 +189,10 @@ def _pairs_of(config: PretrainingConfig, progress: bool) -> TextPairs | PictureP
             max_tokens=config.max_tokens,
             **pictures,
         )
+    if config.text_encoder is not None:
+        raise ValueError(
+            f"`text_encoder` goes with `views={_TITLED!r}`. Received: `views={config.views!r}`"
+        )
     if config.images is None:
         return TextPairs(
             config.data,

@@ -206,7 +206,13 @@ def test_what_titles_and_pictures_need(titled, folder, tmp_path):
     with pytest.raises(ValueError, match="`triplet_weight=1.0`"):
         training.pretrain(dataclasses.replace(settings, triplet_weight=1.0), progress=False)
     with pytest.raises(ValueError, match="no queries.*Received: `views='item'`"):
+        training.pretrain(
+            dataclasses.replace(settings, views="item", text_encoder=None), progress=False
+        )
+    with pytest.raises(ValueError, match="`text_encoder` goes with .*`views='item'`"):
         training.pretrain(dataclasses.replace(settings, views="item"), progress=False)
+    with pytest.raises(ValueError, match="`bank_size=9`"):
+        training.pretrain(dataclasses.replace(settings, bank_size=9), progress=False)
     with pytest.raises(ValueError, match="must have the item's `title`"):
         training.pretrain(dataclasses.replace(settings, data=str(folder / "data")), progress=False)
 
