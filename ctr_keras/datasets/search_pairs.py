@@ -28,6 +28,10 @@ SCHEMA = Schema(
         Feature("label", role="label", kind="number"),
     )
 )
+# The same of pictures, whose paths take the place of texts, and what is said of the item.
+TITLED_SCHEMA = Schema(
+    (*SCHEMA.features, Feature("title", role="item", kind="text", as_string=True))
+)
 
 
 def prepare(

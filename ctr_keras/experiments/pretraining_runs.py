@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 from ctr_keras import data, training
 from ctr_keras.experiments import jobs
 from ctr_keras.json_values import digest
-from ctr_keras.pretraining.text_encoder import identity
+from ctr_keras.pretraining import image_weights, text_encoder
 from ctr_keras.pretraining.text_weights import MINILM
+from ctr_keras.training.pretrain import SMALL
 
 _CODE = ("data", "losses", "metrics", "optimizers", "pretraining", "training")
 _ENCODER_FILE = "encoder.keras"
@@ -37,17 +38,19 @@ class PretrainingOutcome:
 
 @dataclasses.dataclass(frozen=True)
 class PretrainingRun:
-    """A pre-training of a text encoder, which stays.
+    """A pre-training of an encoder, which stays.
 
     Args:
-        pairs: Folder that `ctr-keras prepare pairs` made.
-        options: Fields of `training.PretrainingConfig` other than the two folders and the seed.
-        seed: Of the order of pairs and of dropout.
+        pairs: Folder that `ctr-keras prepare pairs` or `simulate pictures` made.
+        options: Fields of `training.PretrainingConfig` other than the folders and the seed.
+        seed: Of the order of pairs and of dropout, and of the weights of a small encoder.
+        images: Of pairs of pictures: the folder that their paths are within.
     """
 
     pairs: str
     options: dict[str, Any]
     seed: int = 1
+    images: str | None = None
 
     outcome_type: ClassVar[type] = PretrainingOutcome
 
@@ -58,11 +61,21 @@ class PretrainingRun:
         config = {
             "options": self.options,
             "seed": self.seed,
-            "encoder": identity(self._config("", "").encoder or MINILM),
+            "encoder": self._encoders(),
             "pairs": [data.Manifest.load(f"{self.pairs}/{name}").digest for name in splits],
             "code": jobs.code_digest(*_CODE),
         }
         return digest(config)[:16]
+
+    def _encoders(self) -> list[dict[str, str]]:
+        """What it starts from, and what makes vectors of titles."""
+        text = text_encoder.identity(self.options.get("text_encoder") or MINILM)
+        start = self.options.get("encoder")
+        if self.images is None:
+            return [text_encoder.identity(start or MINILM)]
+        if start in (None, SMALL):
+            return [{"encoder": SMALL}, text]
+        return [image_weights.identity(start), text]
 
     def encoder_in(self, out: str | os.PathLike) -> pathlib.Path:
         """File of the encoder, where `jobs.run_all` keeps outcomes in `out`."""
@@ -88,5 +101,6 @@ class PretrainingRun:
 
     def _config(self, out: str, states: str) -> training.PretrainingConfig:
         return training.PretrainingConfig(
-            data=self.pairs, out=out, states=states, seed=self.seed, **self.options
-        )
+            data=self.pairs, out=out, images=self.images, states=states, seed=self.seed,
+            **self.options,
+        )  # fmt: skip

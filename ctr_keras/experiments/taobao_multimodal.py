@@ -2,7 +2,8 @@
 
 On pairs of a query and the item it led to (`ctr-keras prepare pairs`):
 
-- table 2: encoders before and after they learn from such pairs, and what each part brings
+- table 2: encoders before and after they learn from such pairs, and what each part brings; also on
+  pairs of pictures (`ctr-keras simulate pictures`)
 
 On prepared data whose items have vectors (`ctr-keras encode --items`):
 
@@ -45,6 +46,7 @@ from ctr_keras.pretraining import encode_items
 from ctr_keras.pretraining.text_encoder import identity
 from ctr_keras.pretraining.text_weights import MINILM
 from ctr_keras.schema import Schema
+from ctr_keras.training.pretrain import SMALL
 
 TABLES = ("2", "3")
 FIGURES = ("3", "6a", "6b", "6c")
@@ -59,10 +61,16 @@ METHODS = {
 BEST = "SimTier + MAKE"
 REPRESENTATIONS = "representations alone"
 FROZEN = "generic, as it is"
+UNTRAINED = "untrained"
 SCL = "SCL"
+ON_ITEMS: dict[str, dict[str, Any]] = {
+    "generic, tuned on items alone": {"views": "item", "bank_size": 0, "triplet_weight": 0.0}
+}
+ON_TITLES: dict[str, dict[str, Any]] = {
+    "tuned on titles and pictures": {"views": "text-picture", "bank_size": 0, "triplet_weight": 0.0}
+}
 # What each encoder of table 2 changes in the last one.
 ENCODERS: dict[str, dict[str, Any]] = {
-    "generic, tuned on items alone": {"views": "item", "bank_size": 0, "triplet_weight": 0.0},
     "SCL without triplet and bank": {"bank_size": 0, "triplet_weight": 0.0},
     "SCL without triplet": {"triplet_weight": 0.0},
     SCL: {},
@@ -91,12 +99,15 @@ class Settings:
         curve_epochs: Epochs of figure 3, which never stops early.
         item_groups: Groups of items of figure 6b.
         encoder: The generic text encoder that pre-training starts from.
+        image_encoder: The image encoder that pre-training starts from; `"small"` knows nothing.
         max_tokens: Tokens of a text, at most.
-        scl_layers: How many of its last layers learn.
+        scl_layers: How many of the text encoder's last layers learn.
+        image_layers: How many of the image encoder's do, or `None` for all.
         scl_epochs: Epochs of a pre-training; the one of the best validation Acc@1 counts.
         scl_batch_size: Pairs a batch.
         scl_learning_rate: Of Adam.
         bank_size: Slots of the memory bank.
+        momentum: Of the encoder's slow copy, whose vectors it holds.
         text: Column of the items that figure 6a encodes.
     """
 
@@ -117,12 +128,15 @@ class Settings:
     curve_epochs: int = 8
     item_groups: int = 8
     encoder: str = MINILM
+    image_encoder: str = SMALL
     max_tokens: int = 32
     scl_layers: int = 2
+    image_layers: int | None = None
     scl_epochs: int = 3
     scl_batch_size: int = 64
     scl_learning_rate: float = 2e-5
     bank_size: int = 16_384
+    momentum: float = 0.999
     text: str = "title"
 
     def __post_init__(self) -> None:
@@ -153,19 +167,24 @@ class Settings:
             wrapped["joint"] = epochs == 0
         return wrapped
 
-    def pretrainings(self, pairs: str | os.PathLike, changes: dict) -> list[PretrainingRun]:
+    def pretrainings(
+        self, pairs: str | os.PathLike, images: str | os.PathLike | None, changes: dict
+    ) -> list[PretrainingRun]:
         """A pre-training a seed, with changes to its options."""
         options = {
-            "encoder": self.encoder,
+            "encoder": self.encoder if images is None else self.image_encoder,
             "max_tokens": self.max_tokens,
-            "layers": self.scl_layers,
+            "layers": self.scl_layers if images is None else self.image_layers,
             "epochs": self.scl_epochs,
             "batch_size": self.scl_batch_size,
             "learning_rate": self.scl_learning_rate,
             "bank_size": self.bank_size,
+            "momentum": self.momentum,
             **changes,
         }
-        return [PretrainingRun(str(pairs), options, seed) for seed in range(1, self.seeds + 1)]
+        folder = None if images is None else str(images)
+        seeds = range(1, self.seeds + 1)
+        return [PretrainingRun(str(pairs), options, seed, folder) for seed in seeds]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,7 +197,9 @@ class Reproduction:
         settings: What the trainings have in common.
         jobs: How many to train at a time.
         report: Told of each training.
-        pairs: Folder that `ctr-keras prepare pairs` made, for table 2 and figure 6a.
+        pairs: Folder that `ctr-keras prepare pairs` made, for table 2 and figure 6a; or for table 2
+            that of `simulate pictures`.
+        images: Of pairs of pictures: the folder that their paths are within.
     """
 
     data: str | os.PathLike
@@ -187,6 +208,7 @@ class Reproduction:
     jobs: int = 1
     report: Callable[[str], Any] = lambda line: None
     pairs: str | os.PathLike | None = None
+    images: str | os.PathLike | None = None
 
     def table(self, number: str) -> Comparison | EncoderComparison:
         """A table of the paper."""
@@ -208,14 +230,21 @@ class Reproduction:
     def _encoders(self) -> EncoderComparison:
         outcomes = self._trained(self._pretrainings())
         accuracies = {label: [o.after for o in found] for label, found in outcomes.items()}
+        is_untrained = self.images is not None and self.settings.image_encoder == SMALL
+        start = UNTRAINED if is_untrained else FROZEN
         return EncoderComparison(
             f"Table 2: encoders, {self.pairs}",
-            {FROZEN: [outcome.before for outcome in outcomes[SCL]], **accuracies},
+            {start: [outcome.before for outcome in outcomes[SCL]], **accuracies},
             baseline=SCL,
         )
 
     def _accuracy_and_gauc(self) -> Figure:
         """The encoders of the first seed, each with rankers of all seeds."""
+        if self.images is not None:
+            raise ValueError(
+                "Figure 6a encodes the items' texts: `pairs` must be of texts. Received: "
+                f"`images={str(self.images)!r}`"
+            )
         runs = self._pretrainings()
         trained = self._trained(runs)
         encoders: dict[str, str | os.PathLike] = {FROZEN: self.settings.encoder}
@@ -252,9 +281,10 @@ class Reproduction:
                 "Encoders learn from pairs: `pairs` must be a folder that `ctr-keras prepare "
                 "pairs` made. Received: `pairs=None`"
             )
+        encoders = {**(ON_ITEMS if self.images is None else ON_TITLES), **ENCODERS}
         return {
-            label: self.settings.pretrainings(self.pairs, changes)
-            for label, changes in ENCODERS.items()
+            label: self.settings.pretrainings(self.pairs, self.images, changes)
+            for label, changes in encoders.items()
         }
 
     def _methods(self) -> Comparison:

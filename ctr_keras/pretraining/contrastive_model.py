@@ -32,7 +32,11 @@ class ContrastiveModel(keras.Model):
     The temperature is learned, as CLIP does: `exp(-s)`, with `s` at most `log(100)`. An item that
     occurs again, in the batch or the bank, is no negative of itself.
 
-    Batches are dicts: `query` and `item`, both what the encoder takes; `item_id`, integers that
+    Queries may be of another kind than items, such as titles of pictures: `query_encoder` makes
+    their vectors then. The loss is CLIP's, the mean of that from queries to items and that from
+    items to queries, without a bank: its keys would have no gradient, and the encoder no other.
+
+    Batches are dicts: `query` and `item`, what their encoders take; `item_id`, integers that
     tell items apart; optionally `negative`, and `has_negative`, bool, where some rows have none.
     Calling the model encodes.
 
@@ -46,6 +50,8 @@ class ContrastiveModel(keras.Model):
         temperature: Where it starts.
         triplet_weight: Weight of the triplet loss, 0 for none.
         margin: Of the triplet loss.
+        query_encoder: A built layer or model of queries, whose output is vectors of any length
+            `(batch, width)`; by default `encoder` is.
         **kwargs: `name` of `keras.Model`.
 
     Raises:
@@ -73,6 +79,7 @@ class ContrastiveModel(keras.Model):
         temperature: float = 0.07,
         triplet_weight: float = 1.0,
         margin: float = 0.2,
+        query_encoder: keras.layers.Layer | None = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -92,12 +99,18 @@ class ContrastiveModel(keras.Model):
                 "`triplet_weight` must not be negative. "
                 f"Received: `triplet_weight={triplet_weight}`"
             )
+        if query_encoder is not None and bank_size:
+            raise ValueError(
+                "`query_encoder` goes with `bank_size=0`, else nothing of `encoder` would learn. "
+                f"Received: `bank_size={bank_size}`"
+            )
         self.encoder = encoder
         self.bank_size = bank_size
         self.momentum = momentum
         self.temperature = temperature
         self.triplet_weight = triplet_weight
         self.margin = margin
+        self.query_encoder = query_encoder
         self.sharpness = self.add_weight(
             name="sharpness",
             shape=(),
@@ -147,15 +160,19 @@ class ContrastiveModel(keras.Model):
 
     def _pair_losses(self, batch: dict, training: bool) -> tuple[dict[str, Any], Any]:
         """The losses by name, and the keys of the batch."""
-        queries = self.encoder(batch["query"], training=training)
+        queries = (self.query_encoder or self.encoder)(batch["query"], training=training)
         keys = self._keys(batch["item"], training)
         temperature = ops.exp(-self.sharpness)
-        if self.bank is None:
-            loss = info_nce(queries, keys, temperature, key_ids=batch["item_id"])
+        ids = batch["item_id"]
+        if self.query_encoder is not None:
+            both = info_nce(queries, keys, temperature, query_ids=ids, key_ids=ids, symmetric=True)
+            loss = both / 2
+        elif self.bank is None:
+            loss = info_nce(queries, keys, temperature, key_ids=ids)
         else:
             loss = info_nce_with_bank(
                 queries, keys, self.bank.keys, temperature, bank_mask=self.bank.in_use,
-                key_ids=tf.cast(batch["item_id"], tf.int64), bank_ids=self.bank.ids,
+                key_ids=tf.cast(ids, tf.int64), bank_ids=self.bank.ids,
             )  # fmt: skip
         losses = {"info_nce": loss}
         if self.triplet_weight:
@@ -209,12 +226,16 @@ class ContrastiveModel(keras.Model):
             "temperature": self.temperature,
             "triplet_weight": self.triplet_weight,
             "margin": self.margin,
+            "query_encoder": keras.saving.serialize_keras_object(self.query_encoder),
         }
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        encoder = keras.saving.deserialize_keras_object(config["encoder"], custom_objects)
-        return cls(**{**config, "encoder": encoder})
+        encoders = {
+            name: keras.saving.deserialize_keras_object(config.get(name), custom_objects)
+            for name in ("encoder", "query_encoder")
+        }
+        return cls(**{**config, **encoders})
 
 
 class _AtMost(keras.constraints.Constraint):

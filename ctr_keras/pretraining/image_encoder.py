@@ -131,6 +131,20 @@ class ImageEncoder(keras.Model):
         """Of the vectors."""
         return self.backbone.outputs[0].shape[-1]
 
+    def projected(self, width: int) -> "ImageEncoder":
+        """This encoder with a linear layer behind its mean, as CLIP has one; it shares the rest.
+
+        Args:
+            width: Of the vectors it makes.
+        """
+        check_positive_integer("width", width)
+        features = self.backbone.outputs[0]
+        if len(features.shape) > 2:
+            features = ops.mean(features, axis=tuple(range(1, len(features.shape) - 1)))
+        project = keras.layers.Dense(width, use_bias=False, name="projection")
+        backbone = keras.Model(self.backbone.inputs, project(features), name="projected")
+        return type(self)(backbone, self.mean, self.std, self.framing)
+
     def train_last(self, layers: int) -> None:
         """Let only the last layers of the backbone learn.
 

@@ -4,21 +4,19 @@ import os
 import pathlib
 
 import numpy as np
-import pyarrow as pa
 from rich.console import Console
 from rich.progress import track
 
 from ctr_keras.argument_checks import check_positive_integer
+from ctr_keras.data.picture_files import PictureFiles, open_pictures
+from ctr_keras.data.prepared_items import missing, pictures_of, read_items
 from ctr_keras.data.vector_table import ITEM_VECTORS, VectorTable
 from ctr_keras.pretraining import image_weights
 from ctr_keras.pretraining.corrupt_images import CorruptImages
 from ctr_keras.pretraining.image_encoder import ImageEncoder
-from ctr_keras.pretraining.picture_files import PictureFiles, open_pictures
-from ctr_keras.pretraining.prepared_items import read_items, texts_of
 from ctr_keras.sources import Report, to_stderr
 
 _SAVE_EVERY = 32
-_NAMED = 5
 
 
 def encode_item_images(
@@ -65,8 +63,10 @@ def encode_item_images(
     }  # fmt: skip
     folder = pathlib.Path(data) / ITEM_VECTORS if out is None else out
     with open_pictures(images) as files:
-        pictures = _pictures(files, items, keys, column)
-        _report_missing(keys, pictures, report)
+        pictures = pictures_of(files, items, keys, column)
+        without = [str(key) for n, key in enumerate(keys) if n not in pictures]
+        if without:
+            report(missing(without, len(keys), "picture and get no vector"))
         if not pictures:
             raise ValueError(f"No item has a picture. Received: `images={str(images)!r}`")
         table = VectorTable.create(folder, made_by, model.width)
@@ -99,23 +99,3 @@ def _encoded(
     for n in sorted(errors):
         corrupt.add(files.label(names[n]), errors[n])
     return vectors
-
-
-def _pictures(
-    files: PictureFiles, items: pa.Table, keys: np.ndarray, column: str | None
-) -> dict[int, str]:
-    """The picture of each item that has one."""
-    if column is None:
-        by_key = files.of_keys({str(key) for key in keys})
-        return {n: by_key[str(key)] for n, key in enumerate(keys) if str(key) in by_key}
-    names = texts_of(items, "column", column)
-    return {n: name for n, name in enumerate(names) if name in files.order}
-
-
-def _report_missing(keys: np.ndarray, pictures: dict[int, str], report: Report) -> None:
-    without = [str(key) for n, key in enumerate(keys) if n not in pictures]
-    if without:
-        report(
-            f"{len(without):,} of {len(keys):,} items have no picture and get no vector, such as "
-            f"{', '.join(without[:_NAMED])}"
-        )

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from ctr_keras.data.manifest import Manifest
 from ctr_keras.data.read import read
 
-VIEWS = ("query", "item")
+VIEWS = ("query", "item", "text-picture")
 
 
 def read_pairs(
@@ -32,7 +33,8 @@ def read_pairs(
         views: What a pair is: `"query"` for a query and the item it led to; `"item"` for two views
             of the item, which know nothing of what people search for: every other word of its text
             and the words between, or two random parts of its picture, mirrored or not, which are a
-            pair's own and the same in every epoch.
+            pair's own and the same in every epoch; `"text-picture"` for the item's title, as
+            `query`, and its picture, without hard negatives.
         images: Folder that the texts are paths within: the files' content takes their place, for
             an `ImageEncoder`.
         left_out: Texts, such as paths of corrupt pictures: pairs with one of them are left out, so
@@ -46,10 +48,15 @@ def read_pairs(
         `has_negative` bool `(batch,)`.
 
     Raises:
-        ValueError: `views` is none of these, or there is no data.
+        ValueError: `views` is none of these, there is no data, or it lacks what `views` needs.
     """
     if views not in VIEWS:
         raise ValueError(f"`views` must be one of {VIEWS}. Received: `views={views!r}`")
+    is_titled = views == "text-picture"
+    if is_titled:
+        _check_titled(path)
+        if images is None:
+            raise ValueError("`views='text-picture'` needs pictures. Received: `images=None`")
 
     def as_pairs(x: dict[str, Any], y: tf.Tensor) -> dict[str, tf.Tensor]:
         if views == "item" and images is None:
@@ -61,6 +68,8 @@ def read_pairs(
             x = {**x, "query": odd, "item": tf.where(even == "", odd, even)}
         if len(left_out):
             x = _without(tf.constant(list(left_out)), x)
+        if is_titled:
+            x = {**x, "query": x["title"], "negative": tf.zeros_like(x["title"])}
         return {**x, "has_negative": tf.not_equal(x["negative"], "")}
 
     rows = read(path, batch_size=batch_size, shuffle=shuffle, seed=seed, epoch=epoch)
@@ -72,7 +81,17 @@ def read_pairs(
     folder = os.fspath(images)
     if views == "item":
         return pairs.map(functools.partial(_parts, folder, seed), tf.data.AUTOTUNE)
-    return pairs.map(functools.partial(_with_content, folder), tf.data.AUTOTUNE)
+    names = ("item",) if is_titled else ("query", "item", "negative")
+    return pairs.map(functools.partial(_with_content, folder, names), tf.data.AUTOTUNE)
+
+
+def _check_titled(path: str | os.PathLike) -> None:
+    names = Manifest.load(path).schema.names
+    if "title" not in names:
+        raise ValueError(
+            "Pairs must have the item's `title`, as `ctr-keras prepare titled-pictures` and "
+            f"`simulate pictures` make them. Received: {path} with {names}"
+        )
 
 
 def _without(texts: tf.Tensor, pairs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -86,14 +105,15 @@ def _without(texts: tf.Tensor, pairs: dict[str, tf.Tensor]) -> dict[str, tf.Tens
     return {name: tf.boolean_mask(values, kept) for name, values in pairs.items()}
 
 
-def _with_content(folder: str, pairs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """Pairs of files, read; `""` stays what it is."""
+def _with_content(
+    folder: str, names: Sequence[str], pairs: dict[str, tf.Tensor]
+) -> dict[str, tf.Tensor]:
+    """Pairs with some columns' files read; `""` stays what it is."""
 
     def content(path: tf.Tensor) -> tf.Tensor:
         whole = tf.strings.join([folder, path], "/")
         return tf.cond(tf.equal(path, ""), lambda: path, lambda: tf.io.read_file(whole))
 
-    names = ("query", "item", "negative")
     return {**pairs, **{name: tf.map_fn(content, pairs[name]) for name in names}}
 
 
@@ -101,7 +121,8 @@ def _parts(folder: str, seed: int, pairs: dict[str, tf.Tensor]) -> dict[str, tf.
     """Pairs of two parts of the item's picture."""
     names = tf.strings.join([pairs["query"], pairs["item"]], "\n")
     own = tf.strings.to_hash_bucket_fast(names, 2**31 - 1)
-    pairs = _with_content(folder, {**pairs, "query": pairs["item"]})
+    pairs = {**pairs, "query": pairs["item"]}
+    pairs = _with_content(folder, ("query", "item", "negative"), pairs)
     for number, name in enumerate(("query", "item")):
         seeds = tf.stack([own, tf.fill(tf.shape(own), tf.constant(2 * seed + number, tf.int64))], 1)
         pairs[name] = tf.map_fn(_part, (pairs[name], seeds), fn_output_signature=tf.string)
@@ -128,19 +149,25 @@ def pair_texts(
     path: str | os.PathLike,
     images: str | os.PathLike | None = None,
     left_out: Sequence[str] = (),
+    query: str = "query",
 ) -> tuple[list[str], list[str], np.ndarray]:
     """What Acc@N compares: queries, the distinct items, and which item is each query's.
 
     Args:
         path: Folder of a split.
-        images: Folder that the texts are paths within, which it is then part of.
+        images: Folder that the texts are paths within, which it is then part of; not of titles.
         left_out: As of `read_pairs`.
+        query: `"query"`, or `"title"` where an item's title takes its place.
     """
+    if query == "title":
+        _check_titled(path)
     parts = list(read_pairs(path, 4096, left_out=left_out).as_numpy_iterator())
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     _, first, own = np.unique(columns["item_id"], return_index=True, return_inverse=True)
-    queries, items = ([text.decode() for text in columns[name]] for name in ("query", "item"))
+    queries, items = ([text.decode() for text in columns[name]] for name in (query, "item"))
     items = [items[place] for place in first]
     if images is not None:
-        queries, items = ([os.path.join(images, p) for p in paths] for paths in (queries, items))
+        items = [os.path.join(images, path) for path in items]
+        if query != "title":
+            queries = [os.path.join(images, path) for path in queries]
     return queries, items, own

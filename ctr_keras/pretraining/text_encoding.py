@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.progress import track
 
 from ctr_keras.data.manifest import Manifest
+from ctr_keras.data.prepared_items import read_items, texts_of
 from ctr_keras.data.raw_columns import raw_columns
 from ctr_keras.data.split import SPLITS
 from ctr_keras.data.vector_table import ITEM_VECTORS, TEXT_VECTORS, VectorTable
-from ctr_keras.pretraining.prepared_items import read_items, texts_of
 from ctr_keras.pretraining.text_encoder import TextEncoder, batches_by_length, identity
 from ctr_keras.pretraining.text_weights import MINILM
 from ctr_keras.schema import Schema

@@ -1,4 +1,4 @@
-"""What a pre-training learns from: pairs of texts or of pictures, and the encoder for them."""
+"""What a pre-training learns from: pairs of texts, of pictures, or of both, and their encoder."""
 
 import concurrent.futures
 import functools
@@ -6,12 +6,19 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from ctr_keras import metrics
 from ctr_keras.data.split import SPLITS
-from ctr_keras.pretraining import ImageEncoder, TextEncoder, pair_texts, read_pairs
+from ctr_keras.losses.info_nce import unit_vectors
+from ctr_keras.pretraining import (
+    ImageEncoder,
+    TextEncoder,
+    pair_texts,
+    read_pairs,
+)
 from ctr_keras.pretraining.corrupt_images import CorruptImages
 from ctr_keras.pretraining.text_encoder import identity
 from ctr_keras.pretraining.text_head import TextHead
@@ -19,6 +26,7 @@ from ctr_keras.pretraining.token_states import TokenStates
 from ctr_keras.sources import Report, to_stderr
 
 _TEXTS = ("query", "item", "negative")
+_COMMON_WIDTH = 128
 
 
 def pair_accuracy(
@@ -126,7 +134,12 @@ class TextPairs:
         rows = read_pairs(f"{self.data}/{split}", self.batch_size, views=self.views, **shuffling)
         return rows.map(with_states, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
-    def accuracy(self, encoder: TextHead, split: str) -> dict[str, float]:
+    def query_encoder(self) -> None:
+        """There is none beside `encoder`."""
+
+    def accuracy(
+        self, encoder: TextHead, split: str, query_encoder: None = None
+    ) -> dict[str, float]:
         """As `pair_accuracy`."""
         return _accuracy(functools.partial(self.states.vectors, encoder), f"{self.data}/{split}")
 
@@ -147,7 +160,7 @@ class PicturePairs:
         report: Called with a line for the user if there are such pictures.
 
     Raises:
-        ValueError: a picture cannot be decoded (it is named).
+        ValueError: a picture cannot be decoded (it is named), or a split has no queries.
     """
 
     def __init__(
@@ -168,7 +181,16 @@ class PicturePairs:
         self.layers = layers
         self.views = views
         self.images = images
+        self._check_queries()
         self.corrupt = self._corrupt(skip_corrupt, report)
+
+    def _check_queries(self) -> None:
+        for split in SPLITS:
+            if not any(pair_texts(f"{self.data}/{split}")[0]):
+                raise ValueError(
+                    f"{self.data}/{split} has no queries; `views='text-picture'` does without. "
+                    f"Received: `views={self.views!r}`"
+                )
 
     def _corrupt(self, skip: bool, report: Report) -> list[str]:
         """Paths of the pictures that cannot be decoded."""
@@ -185,13 +207,19 @@ class PicturePairs:
 
     def encoder(self) -> ImageEncoder:
         """What learns, as it starts."""
-        if self.preset is None:
-            encoder = ImageEncoder.small()
-        else:
-            encoder = ImageEncoder.from_preset(self.preset)
+        encoder = self._untrained()
         if self.layers is not None:
             encoder.train_last(self.layers)
         return encoder
+
+    def _untrained(self) -> ImageEncoder:
+        if self.preset is None:
+            return ImageEncoder.small()
+        return ImageEncoder.from_preset(self.preset)
+
+    def query_encoder(self) -> keras.layers.Layer | None:
+        """What makes vectors of queries, as it starts; `None` where `encoder` does."""
+        return None
 
     def with_trained(self, encoder: ImageEncoder) -> ImageEncoder:
         """The encoder of pictures, which all of it learned."""
@@ -204,7 +232,81 @@ class PicturePairs:
             left_out=self.corrupt, **shuffling,
         )  # fmt: skip
 
-    def accuracy(self, encoder: ImageEncoder, split: str) -> dict[str, float]:
+    def accuracy(
+        self,
+        encoder: ImageEncoder,
+        split: str,
+        query_encoder: keras.layers.Layer | None = None,
+    ) -> dict[str, float]:
         """As `pair_accuracy`."""
         path = f"{self.data}/{split}"
         return _accuracy(encoder.encode, path, self.images, self.corrupt)
+
+
+class TitledPictures(PicturePairs):
+    """Titles and pictures of items, for an image encoder beside a text encoder that stays as it is.
+
+    Titles are encoded once. A linear layer brings their vectors to those of pictures; an image
+    encoder that knows something already gets one behind it too.
+
+    Args:
+        data: Folder that `ctr-keras prepare titled-pictures` or `simulate pictures` made. Where it
+            has queries, what is learned is tested on them; elsewhere titles search for pictures.
+        batch_size: Pairs a batch.
+        text_encoder: As `preset` of `TextEncoder.from_preset`.
+        max_tokens: Tokens of a title, at most.
+        **kwargs: As for `PicturePairs`.
+
+    Raises:
+        ValueError: the data has no titles, or a picture cannot be decoded (it is named).
+    """
+
+    def __init__(
+        self, data: str, batch_size: int, *, text_encoder: str, max_tokens: int, **kwargs: Any
+    ):
+        paths = {split: f"{data}/{split}" for split in SPLITS}
+        titles = [pair_texts(path, query="title")[0] for path in paths.values()]
+        distinct = sorted({title for found in titles for title in found})
+        super().__init__(data, batch_size, views="text-picture", **kwargs)
+        self._has_queries = {split: any(pair_texts(path)[0]) for split, path in paths.items()}
+        vectors = TextEncoder.from_preset(text_encoder, max_tokens).encode(distinct)
+        with tf.init_scope():
+            self._vectors = tf.constant(vectors)
+            places = tf.lookup.KeyValueTensorInitializer(distinct, np.arange(len(distinct)))
+            self._places = tf.lookup.StaticHashTable(places, default_value=-1)
+
+    def _check_queries(self) -> None:
+        """There may be none."""
+
+    def _vectors_of(self, titles: tf.Tensor) -> tf.Tensor:
+        return tf.gather(self._vectors, self._places.lookup(titles))
+
+    def _untrained(self) -> ImageEncoder:
+        encoder = super()._untrained()
+        return encoder if self.preset is None else encoder.projected(_COMMON_WIDTH)
+
+    def query_encoder(self) -> keras.layers.Layer:
+        project = keras.layers.Dense(_COMMON_WIDTH, use_bias=False, name="title_projection")
+        project.build((None, self._vectors.shape[1]))
+        return project
+
+    def read(self, split: str, **shuffling: Any) -> tf.data.Dataset:
+        """Batches of a split, for `ContrastiveModel`, whose queries are vectors of titles."""
+        rows = super().read(split, **shuffling)
+        return rows.map(lambda batch: {**batch, "query": self._vectors_of(batch["query"])})
+
+    def accuracy(
+        self,
+        encoder: ImageEncoder,
+        split: str,
+        query_encoder: keras.layers.Layer | None = None,
+    ) -> dict[str, float]:
+        """As `pair_accuracy`, or of titles and their pictures where there are no queries."""
+        if self._has_queries[split]:
+            return super().accuracy(encoder, split)
+        assert query_encoder is not None
+        path = f"{self.data}/{split}"
+        titles, pictures, own = pair_texts(path, self.images, self.corrupt, query="title")
+        queries = unit_vectors(query_encoder(self._vectors_of(tf.constant(titles))))
+        vectors = queries, encoder.encode(pictures)
+        return {f"acc_{n}": metrics.top_n_accuracy(*vectors, n=n, own=own) for n in (1, 5)}

@@ -11,13 +11,16 @@ from ctr_keras.pretraining.memory_bank import SIZE
 from ctr_keras.pretraining.text_weights import MINILM
 from ctr_keras.seed import set_seed
 from ctr_keras.training.checkpoint import Checkpoint, key_of
-from ctr_keras.training.pair_sources import PicturePairs, TextPairs
+from ctr_keras.training.pair_sources import PicturePairs, TextPairs, TitledPictures
 from ctr_keras.training.progress import ProgressBar, batches_of
 
 SMALL = "small"
 _MONITOR = "val_accuracy_at_1"
 _TEXT_LAYERS = 2
 _STATES = "states"
+_TITLED = "text-picture"
+_NEGATIVES = {"bank_size": SIZE, "triplet_weight": 1.0}
+_NONE = dict.fromkeys(_NEGATIVES, 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,14 +42,18 @@ class PretrainingConfig:
         epochs: Number of epochs.
         batch_size: Pairs a batch.
         learning_rate: Of Adam.
-        bank_size: Slots of the memory bank, 0 for none.
+        bank_size: Slots of the memory bank, 0 for none. By default 196,800, of titles none.
         momentum: Of the encoder's copy.
-        triplet_weight: Weight of the triplet loss, 0 for none.
+        triplet_weight: Weight of the triplet loss, 0 for none. By default 1, of titles 0.
         margin: Of the triplet loss.
         patience: Epochs without a better validation Acc@1 before it stops, or `None`.
         states: Folder of what the layers that do not learn make of each text, which trainings of
             one encoder share: `4 * width` bytes a token. By default `states` in `out`.
         views: What a pair is, as for `ck.pretraining.read_pairs`; it is tested on queries always.
+            With `"text-picture"`, the item's title and its picture, where there are no queries it
+            is tested on titles, each of which is to find its picture.
+        text_encoder: Of titles, as `ck.pretraining.TextEncoder.from_preset` takes it; it stays as
+            it is. By default a published one.
         seed: Of the order of pairs and of dropout.
     """
 
@@ -60,13 +67,14 @@ class PretrainingConfig:
     epochs: int = 3
     batch_size: int = 64
     learning_rate: float = 2e-5
-    bank_size: int = SIZE
+    bank_size: int | None = None
     momentum: float = 0.999
-    triplet_weight: float = 1.0
+    triplet_weight: float | None = None
     margin: float = 0.2
     patience: int | None = None
     states: str | None = None
     views: str = "query"
+    text_encoder: str | None = None
     seed: int = 0
 
 
@@ -125,7 +133,7 @@ def pretrain(
         checkpoint.discard()
     pairs = _pairs_of(config, progress)
     set_seed(config.seed)
-    model = checkpoint.restore() or _new_model(pairs.encoder(), config)
+    model = checkpoint.restore() or _new_model(pairs, config)
     epoch = len(checkpoint.history)
     if epoch < config.epochs and not checkpoint.is_over:
         rows = pairs.read("train", shuffle=True, seed=config.seed, epoch=epoch)
@@ -139,10 +147,11 @@ def pretrain(
             verbose=0,
             shuffle=False,  # The reader shuffles.
         )
-    best = keras.models.load_model(checkpoint.best_file).encoder
-    pairs.with_trained(best).save(out / "encoder.keras")
+    best = keras.models.load_model(checkpoint.best_file)
+    pairs.with_trained(best.encoder).save(out / "encoder.keras")
     set_seed(config.seed)
-    before, after = (pairs.accuracy(encoder, "test") for encoder in (pairs.encoder(), best))
+    before = pairs.accuracy(pairs.encoder(), "test", pairs.query_encoder())
+    after = pairs.accuracy(best.encoder, "test", best.query_encoder)
     return Pretraining(str(out / "encoder.keras"), checkpoint.history, before, after)
 
 
@@ -155,12 +164,35 @@ class _PairAccuracy(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if logs is not None:
-            found = self.pairs.accuracy(self.model.encoder, "valid")
+            found = self.pairs.accuracy(self.model.encoder, "valid", self.model.query_encoder)
             logs |= {f"val_accuracy_at_{n}": found[f"acc_{n}"] for n in (1, 5)}
 
 
 def _pairs_of(config: PretrainingConfig, progress: bool) -> TextPairs | PicturePairs:
     """What it learns from, and what to start from."""
+    pictures: dict[str, Any] = {
+        "encoder": None if config.encoder == SMALL else config.encoder,
+        "layers": config.layers,
+        "images": config.images,
+        "skip_corrupt": config.skip_corrupt,
+    }
+    if config.views == _TITLED:
+        if config.images is None or config.triplet_weight:
+            raise ValueError(
+                "Titles and pictures need `images`, and have no hard negatives. Received: "
+                f"`images={config.images!r}`, `triplet_weight={config.triplet_weight}`"
+            )
+        return TitledPictures(
+            config.data,
+            config.batch_size,
+            text_encoder=config.text_encoder or MINILM,
+            max_tokens=config.max_tokens,
+            **pictures,
+        )
+    if config.text_encoder is not None:
+        raise ValueError(
+            f"`text_encoder` goes with `views={_TITLED!r}`. Received: `views={config.views!r}`"
+        )
     if config.images is None:
         return TextPairs(
             config.data,
@@ -172,24 +204,19 @@ def _pairs_of(config: PretrainingConfig, progress: bool) -> TextPairs | PictureP
             states=config.states or f"{config.out}/{_STATES}",
             progress=progress,
         )
-    return PicturePairs(
-        config.data,
-        config.batch_size,
-        encoder=None if config.encoder == SMALL else config.encoder,
-        layers=config.layers,
-        views=config.views,
-        images=config.images,
-        skip_corrupt=config.skip_corrupt,
-    )
+    return PicturePairs(config.data, config.batch_size, views=config.views, **pictures)
 
 
-def _new_model(encoder: keras.Model, config: PretrainingConfig) -> ContrastiveModel:
+def _new_model(pairs: TextPairs | PicturePairs, config: PretrainingConfig) -> ContrastiveModel:
+    negatives: dict[str, Any] = dict(_NONE if config.views == _TITLED else _NEGATIVES)
+    given = {name: getattr(config, name) for name in negatives}
+    negatives |= {name: value for name, value in given.items() if value is not None}
     model = ContrastiveModel(
-        encoder,
-        bank_size=config.bank_size,
+        pairs.encoder(),
         momentum=config.momentum,
-        triplet_weight=config.triplet_weight,
         margin=config.margin,
+        query_encoder=pairs.query_encoder(),
+        **negatives,
     )
     model.compile(keras.optimizers.Adam(config.learning_rate))
     return model

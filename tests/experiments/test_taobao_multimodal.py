@@ -5,12 +5,13 @@ import pandas as pd
 import pytest
 
 from ctr_keras import data as ctr_data
+from ctr_keras.datasets import simulator
 from ctr_keras.experiments import taobao_multimodal
 from ctr_keras.experiments.encoder_comparison import EncoderComparison
 from ctr_keras.experiments.multimodal_figures import epochs_figure, frequency_figure
 from ctr_keras.experiments.runs import Outcome
 from ctr_keras.schema import Feature, Schema, Vocabulary
-from tests.pretraining import tiny_pairs
+from tests.pretraining import tiny_bert, tiny_pairs
 
 TINY = taobao_multimodal.Settings(
     seeds=1, epochs=1, base="DNN", embedding_dim=2, units=(4,), make_units=(4,),
@@ -105,8 +106,41 @@ def outcome(history=(), **by_frequency):
     return Outcome({}, 1, 1, None, 1, 1, None, by_frequency=by_frequency, history=list(history))
 
 
+def only_scl(monkeypatch):
+    """Each encoder takes seconds."""
+    monkeypatch.setattr(taobao_multimodal, "ENCODERS", {"SCL": {}})
+    monkeypatch.setattr(taobao_multimodal, "ON_ITEMS", {})
+
+
+def test_table_2_of_pictures(tiny, tmp_path, monkeypatch):
+    only_scl(monkeypatch)
+    tiny_bert.write(tmp_path / "bert")
+    made = dict(taobao_multimodal.ON_TITLES)
+    (name,) = made
+    made[name] |= {"text_encoder": str(tmp_path / "bert")}
+    monkeypatch.setattr(taobao_multimodal, "ON_TITLES", made)
+    world = simulator.WorldConfig(users=10, items=60, categories=4, seed=1)
+    simulator.pictures.prepare(
+        tmp_path / "pairs", world, simulator.PicturesConfig(pairs=160, size=16),
+        report=lambda line: None,
+    )  # fmt: skip
+    reproduction = dataclasses.replace(
+        tiny[0], pairs=tmp_path / "pairs", images=tmp_path / "pairs/pictures"
+    )
+    table = reproduction.table("2")
+    assert list(table.accuracies) == ["untrained", "tuned on titles and pictures", "SCL"]
+    for (found,) in table.accuracies.values():
+        assert 0 <= found["acc_1"] <= found["acc_5"] <= 1
+    # Where the pictures lie tells nothing.
+    (tmp_path / "pairs/pictures").rename(tmp_path / "moved")
+    again = dataclasses.replace(reproduction, images=tmp_path / "moved").table("2")
+    assert again.accuracies == table.accuracies
+    with pytest.raises(ValueError, match="must be of texts"):
+        reproduction.figure("6a")
+
+
 def test_table_2_and_figure_6a(tiny, out, tmp_path, monkeypatch):
-    monkeypatch.setattr(taobao_multimodal, "ENCODERS", {"SCL": {}})  # Each takes seconds.
+    only_scl(monkeypatch)
     reproduction, lines = tiny
     with pytest.raises(ValueError, match="`pairs=None`"):
         reproduction.table("2")

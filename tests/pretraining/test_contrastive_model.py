@@ -88,6 +88,33 @@ def test_without_a_bank_the_batch_gives_negatives():
     assert {v.path.split("/")[-1] for v in model.trainable_variables} == {"matrix", "sharpness"}
 
 
+def test_queries_of_another_kind(tmp_path):
+    project = keras.layers.Dense(3, use_bias=False)
+    project.build((None, 4))
+    model = ContrastiveModel(Linear(), bank_size=0, triplet_weight=0, query_encoder=project)
+    model.compile(keras.optimizers.SGD(0.1))
+    batch = batch_of(4, [1, 2, 3, 1])
+    batch["query"] = RNG.normal(size=(4, 4)).astype("float32")
+    queries = unit(batch["query"] @ project.kernel.numpy())
+    items = unit(batch["item"] @ model.encoder.matrix.numpy())
+    logits = queries @ items.T / 0.07
+    # Rows 0 and 3 are of one item, which is no negative of itself in either direction.
+    logits[[0, 3], [3, 0]] = -np.inf
+    own = np.diag(logits)
+    nce = [np.mean(special.logsumexp(logits, axis=axis) - own) for axis in (0, 1)]
+    logs = model.train_step(batch)
+    assert float(logs["loss"]) == pytest.approx(np.mean(nce), abs=1e-5)
+    names = {v.path.split("/")[-1] for v in model.trainable_variables}
+    assert names == {"matrix", "sharpness", "kernel"}
+
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(loaded.query_encoder.kernel, model.query_encoder.kernel)
+    loaded.train_step(batch)
+    with pytest.raises(ValueError, match="Received: `bank_size=5`"):
+        ContrastiveModel(Linear(), bank_size=5, query_encoder=project)
+
+
 def test_the_temperature_is_learned_and_clipped():
     model = ContrastiveModel(Linear(), bank_size=0, triplet_weight=0, temperature=0.011)
     model.compile(keras.optimizers.Adam(0.5))

@@ -177,6 +177,27 @@ def test_only_the_last_layers_learn(encoder):
         model.train_last(14)
 
 
+@pytest.mark.parametrize("is_flat", [True, False])
+def test_a_linear_layer_behind_the_mean(is_flat, tmp_path):
+    pictures = keras.Input((8, 8, 3))
+    features = keras.layers.Conv2D(5, 3)(pictures)
+    pooled = keras.layers.GlobalAveragePooling2D()(features)
+    encoder = ImageEncoder(keras.Model(pictures, pooled if is_flat else features), mean=9, std=7)
+    found = encoder.projected(4)
+    assert found.width == 4 and found.mean == (9, 9, 9)
+    images = [encoded(PIXELS), b""]
+    kernel = found.backbone.get_layer("projection").kernel.numpy()
+    expected = unit(encoder.encode(images)[:1] @ kernel)
+    np.testing.assert_allclose(found.encode(images), [*expected, np.zeros(4)], atol=1e-6)
+    found.train_last(1)
+    assert [v.path for v in found.trainable_variables] == ["projection/kernel"]
+    found.save(tmp_path / "encoder.keras")
+    loaded = ImageEncoder.from_preset(tmp_path / "encoder.keras")
+    np.testing.assert_array_equal(loaded.encode(images), found.encode(images))
+    with pytest.raises(ValueError, match="`width=0`"):
+        encoder.projected(0)
+
+
 def test_a_contrastive_model_learns_kinds_of_pictures(tmp_path):
     colors = [(250, 10, 10), (10, 250, 10), (10, 10, 250), (240, 240, 20)]
 

@@ -2,14 +2,16 @@ import dataclasses
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 
 import ctr_keras as ck
 from ctr_keras import training
-from ctr_keras.datasets import search_pairs, simulator
+from ctr_keras.datasets import search_pairs, simulator, titled_pictures
 from ctr_keras.training.pair_sources import PicturePairs
 from tests.pretraining import tiny_pairs
+from tests.pretraining.image_bytes import encoded
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +124,97 @@ def test_corrupt_pictures(tmp_path):
     settings = dataclasses.replace(settings, skip_corrupt=True)
     found = training.pretrain(settings, progress=False)
     assert np.isfinite(found.history[0]["loss"]) and found.after["acc_5"] == 1
+
+
+COLORS = {"tea": (200, 30, 20), "coffee": (20, 200, 40), "green": (30, 20, 220)}
+
+
+@pytest.fixture(scope="module")
+def titled(folder, tmp_path_factory):
+    """Items of one or two words, whose pictures have the words' colors, and no queries."""
+    out = tmp_path_factory.mktemp("titled")
+    titles = [" ".join([a, b]) for a in COLORS for b in COLORS] * 8
+    schema = ck.Schema(
+        [
+            ck.Feature("item_id", "item", vocabulary=ck.Vocabulary.of_size(80)),
+            ck.Feature("label", "label", kind="number"),
+        ]
+    ).save(out / "items")
+    for split in ("train", "valid", "test"):
+        ck.data.write(out / "items" / split, schema, {"item_id": [2], "label": [1.0]})
+    pd.DataFrame({"item_id": range(2, 74), "title": titles}).to_parquet(out / "items/items.parquet")
+    (out / "posters").mkdir()
+    for n, title in enumerate(titles, start=2):
+        left, right = (np.uint8(COLORS[word]) for word in title.split())
+        pixels = np.broadcast_to([[left] * 4 + [right] * 4], (8, 8, 3))
+        (out / f"posters/{n}.png").write_bytes(encoded(pixels))
+    ck.set_seed(0)
+    ck.pretraining.ImageEncoder.small(width=16, size=8).save(out / "start.keras")
+    titled_pictures.prepare(
+        out / "data", out / "items", out / "posters", held_out=0.2, report=lambda line: None
+    )
+    return out
+
+
+def of_titles(titled, folder, out, **kwargs):
+    return training.PretrainingConfig(
+        **{"data": str(titled / "data"), "out": str(out), "images": str(titled / "data/pictures"),
+           "text_encoder": str(folder / "bert"), "max_tokens": 9, "views": "text-picture",
+           "encoder": str(titled / "start.keras"),
+           "epochs": 6, "batch_size": 16, "learning_rate": 0.003, **kwargs}
+    )  # fmt: skip
+
+
+def test_titles_and_pictures(titled, folder, tmp_path):
+    whole = training.pretrain(of_titles(titled, folder, tmp_path / "a"), progress=False)
+    assert "triplet" not in whole.history[0]
+    # Nine kinds of items, of which there are several: chance finds one in ten.
+    assert whole.history[-1]["loss"] < whole.history[0]["loss"] - 0.3
+    assert whole.after["acc_5"] > whole.before["acc_5"]
+    training.pretrain(of_titles(titled, folder, tmp_path / "b", epochs=2), progress=False)
+    resumed = training.pretrain(of_titles(titled, folder, tmp_path / "b"), progress=False)
+    for a, b in zip(whole.history, resumed.history, strict=True):
+        assert a == pytest.approx(b, abs=1e-5)
+    assert whole.before == resumed.before
+    # Its encoder of pictures is one like any other.
+    table = ck.pretraining.encode_item_images(
+        titled / "items", titled / "posters", whole.encoder, progress=False
+    )
+    encoder = ck.pretraining.ImageEncoder.from_preset(whole.encoder)
+    expected = encoder.encode([titled / "posters/5.png"])
+    np.testing.assert_allclose(table.take(table.rows_of(tf.constant([5]))), expected, atol=1e-6)
+
+
+def test_titles_and_pictures_of_queries(folder, tmp_path):
+    world = simulator.WorldConfig(users=10, items=60, categories=4, seed=1)
+    made = simulator.PicturesConfig(pairs=240, size=16)
+    simulator.pictures.prepare(tmp_path / "data", world, made, report=lambda line: None)
+    start = ck.pretraining.ImageEncoder.small(width=6, size=16)
+    start.save(tmp_path / "start.keras")
+    settings = of_titles(tmp_path, folder, tmp_path / "out", epochs=1, layers=1)
+    found = training.pretrain(settings, progress=False)
+    encoder = ck.pretraining.ImageEncoder.from_preset(found.encoder)
+    assert encoder.width == 128 and len(encoder.trainable_variables) == 1
+    path, images = tmp_path / "data/test", tmp_path / "data/pictures"
+    assert found.after == training.pair_accuracy(encoder, path, images)
+
+
+def test_what_titles_and_pictures_need(titled, folder, tmp_path):
+    settings = of_titles(titled, folder, tmp_path)
+    with pytest.raises(ValueError, match="`images=None`"):
+        training.pretrain(dataclasses.replace(settings, images=None), progress=False)
+    with pytest.raises(ValueError, match="`triplet_weight=1.0`"):
+        training.pretrain(dataclasses.replace(settings, triplet_weight=1.0), progress=False)
+    with pytest.raises(ValueError, match="no queries.*Received: `views='item'`"):
+        training.pretrain(
+            dataclasses.replace(settings, views="item", text_encoder=None), progress=False
+        )
+    with pytest.raises(ValueError, match="`text_encoder` goes with .*`views='item'`"):
+        training.pretrain(dataclasses.replace(settings, views="item"), progress=False)
+    with pytest.raises(ValueError, match="`bank_size=9`"):
+        training.pretrain(dataclasses.replace(settings, bank_size=9), progress=False)
+    with pytest.raises(ValueError, match="must have the item's `title`"):
+        training.pretrain(dataclasses.replace(settings, data=str(folder / "data")), progress=False)
 
 
 def test_bad_settings(folder, tmp_path):

@@ -25,7 +25,7 @@ OF_ITEM = (
 MARK = ("mark_color", "mark_place", "mark_size")
 _STREAM = 6
 _SOFT = 1.5  # Pixels over which an edge fades.
-_FEWEST_PETALS, _MOST_PETALS = 2, 7
+FEWEST_PETALS, _MOST_PETALS = 2, 7
 Looks = dict[str, np.ndarray]
 
 
@@ -109,8 +109,7 @@ def draw(looks: Looks, views: Views, size: int, random: np.random.Generator) -> 
     stretch = np.exp(0.8 * (look["elongation"] - 0.5))
     x, y = x * stretch, y / stretch
     radius, angle = np.hypot(x, y), np.arctan2(y, x)
-    petals = _FEWEST_PETALS + (_MOST_PETALS - _FEWEST_PETALS + 1) * look["petals"]
-    petals = np.minimum(np.floor(petals), _MOST_PETALS)
+    petals = petals_of(look["petals"])
     extent = 0.45 + 0.25 * look["size"]
     edge = extent * (1 + (0.1 + 0.25 * look["depth"]) * np.cos(petals * angle))
     picture = _paint(_ground(look["ground"], views), _body(look, x, y), edge - radius, soft)
@@ -121,6 +120,12 @@ def draw(looks: Looks, views: Views, size: int, random: np.random.Generator) -> 
     picture = 255 * picture * views.light[:, None, None, None]
     picture += views.grain[:, None, None, None] * random.standard_normal(picture.shape, np.float32)
     return np.clip(np.round(picture), 0, 255).astype(np.uint8)
+
+
+def petals_of(look: np.ndarray) -> np.ndarray:
+    """How many petals there are."""
+    petals = FEWEST_PETALS + (_MOST_PETALS - FEWEST_PETALS + 1) * look
+    return np.minimum(np.floor(petals), _MOST_PETALS)
 
 
 def _coordinates(views: Views, size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -16,12 +16,13 @@ from ctr_keras.data.split import SPLITS
 from ctr_keras.data.write import write
 from ctr_keras.datasets import prepared, search_pairs
 from ctr_keras.datasets.simulator.picture_looks import MARK, Looks, Views, draw, looks_of
+from ctr_keras.datasets.simulator.picture_texts import titles_of
 from ctr_keras.datasets.simulator.world import VIEW_STREAM, World, WorldConfig
 from ctr_keras.datasets.truth import PROBABILITY, file_of
 from ctr_keras.sources import Report, to_stderr
 
 PICTURES = "pictures"
-_FORMAT = 1
+_FORMAT = 2
 _PAIRS_STREAM, _GRAIN_STREAM = 7, 8
 _BATCH = 256
 
@@ -107,9 +108,10 @@ def prepare(
         p(i | j) = sum_{k = i} exp(b <v_j, v_k>) / sum_k exp(b <v_j, v_k>),   b = `likeness`
 
     All pairs of a photographed item are in one split. Rows are those of `datasets.search_pairs`,
-    with paths within `pictures` in the place of texts: `ck.pretraining.read_pairs` reads the files
-    with `images`. Each split keeps `truth.parquet`, in the order of its rows: `query_item_id`,
-    `item_id`, `true_probability`, and `best_probability`, that of the likeliest item.
+    with paths within `pictures` in the place of texts, and the item's `title`, which says some of
+    what its picture shows: `ck.pretraining.read_pairs` reads the files with `images`. Each split
+    keeps `truth.parquet`, in the order of its rows: `query_item_id`, `item_id`,
+    `true_probability`, and `best_probability`, that of the likeliest item.
 
     Args:
         out: Folder to make. It keeps its old content until the new is whole.
@@ -140,10 +142,12 @@ def prepare(
     }
     key = prepared.key_of(settings)
     with prepared.replacing(out, key, own=(PICTURES,), report=report) as staging:
-        _draw_all(staging / PICTURES, made, config, pairs["place"].to_numpy(), report)
-        schema = search_pairs.SCHEMA.save(staging)
+        looks = looks_of(made, config.noise)
+        _draw_all(staging / PICTURES, made, config, looks, pairs["place"].to_numpy(), report)
+        titles = pd.Series(titles_of(looks), made.item_id)
+        schema = search_pairs.TITLED_SCHEMA.save(staging)
         for name, part in search_pairs.split_parts(pairs, splits, config.held_out):
-            write(staging / name, schema, _rows(part), metadata={"key": key})
+            write(staging / name, schema, _rows(part, titles), metadata={"key": key})
             truth = ["query_item_id", "item_id", PROBABILITY, "best_probability"]
             part[truth].to_parquet(file_of(staging, name), index=False)
             report(f"{name}: {len(part):,} pairs")
@@ -182,14 +186,15 @@ def _pairs(world: World, config: PicturesConfig) -> pd.DataFrame:
     )
 
 
-def _rows(pairs: pd.DataFrame) -> pd.DataFrame:
-    """The pairs as `search_pairs` has them, with paths."""
+def _rows(pairs: pd.DataFrame, titles: pd.Series) -> pd.DataFrame:
+    """The pairs as `search_pairs` has them, with paths and titles."""
     item_id = pairs["item_id"].astype(str)
     return pd.DataFrame(
         {
             "query": "queries/" + pairs.index.astype(str) + ".png",
             "item": "items/" + item_id + ".png",
             "negative": "imitations/" + item_id + ".png",
+            "title": pairs["item_id"].map(titles),
             "item_id": pairs["item_id"],
             "label": 1.0,
         }
@@ -197,10 +202,14 @@ def _rows(pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _draw_all(
-    folder: pathlib.Path, world: World, config: PicturesConfig, seen: np.ndarray, report: Report
+    folder: pathlib.Path,
+    world: World,
+    config: PicturesConfig,
+    looks: Looks,
+    seen: np.ndarray,
+    report: Report,
 ) -> None:
     """All pictures of the items, their imitations and the queries."""
-    looks = looks_of(world, config.noise)
     random = np.random.default_rng([world.config.seed, VIEW_STREAM, _GRAIN_STREAM])
     items = np.arange(world.config.items)
     names = world.item_id.astype(str)

@@ -13,6 +13,7 @@ import ctr_keras as ck
 from ctr_keras.datasets import search_pairs
 from ctr_keras.datasets.simulator import PicturesConfig, World, WorldConfig, picture_looks, pictures
 from ctr_keras.datasets.simulator.picture_looks import Views, draw, looks_of
+from ctr_keras.datasets.simulator.picture_texts import titles_of
 from ctr_keras.pretraining import ContrastiveModel, ImageEncoder, pair_texts, read_pairs
 
 WORLD = WorldConfig(items=80, categories=8, seed=3)
@@ -80,6 +81,18 @@ def test_a_thing_by_hand():
     assert striped[24:40, 38].std(axis=0).max() < 2 < 20 < striped[40, 28:40].std(axis=0).max()
 
 
+def test_titles():
+    said = {
+        "size": (0, 0.5), "light": (1, 0.5), "color": (0.07, 1), "second_color": (0.5, 0),
+        "stripes": (0.99, 0), "contrast": (0.9, 0.2), "petals": (0, 1), "ground": (0.79, 0.3),
+    }  # fmt: skip
+    looks = {name: np.float32(said.get(name, (0.5, 0.5))) for name in LOOK}
+    assert titles_of(looks) == [
+        "small bright red badge with two petals and narrow blue stripes on green ground",
+        "lime badge with seven petals on violet ground",
+    ]
+
+
 def test_views():
     picture = one()
     np.testing.assert_allclose(one({"turn": np.pi / 2}), np.rot90(picture, -1), atol=1)
@@ -126,6 +139,13 @@ def test_the_folder(made):
     assert batch["item"][0].numpy() == item
     queries, items, own = pair_texts(made.folder / "test")
     assert items[own[0]] == f"items/{first}.png" and (folder / queries[0]).is_file()
+    titles, _, _ = pair_texts(made.folder / "test", query="title")
+    assert len(titles) == made.pairs["test"] and all("badge" in title for title in titles)
+    by_item = dict(zip(truth["test"]["item_id"], titles, strict=True))
+    assert [by_item[item] for item in truth["test"]["item_id"]] == titles
+    titled = next(iter(read_pairs(made.folder / "test", 8, images=folder, views="text-picture")))
+    assert titled["query"][0].numpy().decode() == titles[0] and titled["item"][0].numpy() == item
+    assert not titled["has_negative"].numpy().any()
     assert made.best_accuracy["test"] == pytest.approx(truth["test"]["best_probability"].mean())
     assert "likeliest item bought" in made.to_text() and made.to_dict()["items"] == 80
 

@@ -1,4 +1,4 @@
-"""The items of prepared data, which vectors are made for."""
+"""The items of prepared data, with their texts and pictures."""
 
 import os
 import pathlib
@@ -7,9 +7,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
+from ctr_keras.data.picture_files import PictureFiles
 from ctr_keras.schema import Schema
 
 _ITEMS_FILE = "items.parquet"
+_NAMED = 5
 
 
 def read_items(data: str | os.PathLike) -> tuple[pa.Table, np.ndarray]:
@@ -50,3 +52,37 @@ def texts_of(items: pa.Table, name: str, column: str) -> list[str]:
             f"`{name}` must be a text of items: one of {texts}. Received: `{name}={column!r}`"
         )
     return [text or "" for text in items[column].to_pylist()]
+
+
+def pictures_of(
+    files: PictureFiles, items: pa.Table, keys: np.ndarray, column: str | None
+) -> dict[int, str]:
+    """The picture of each item that has one, by the item's row.
+
+    Args:
+        files: The pictures.
+        items: The table of items.
+        keys: Their ids.
+        column: Text of the items that names their pictures; `None` for those named by the ids.
+
+    Raises:
+        ValueError: there is no such column, or two pictures are of one item.
+    """
+    if column is None:
+        by_key = files.of_keys({str(key) for key in keys})
+        return {n: by_key[str(key)] for n, key in enumerate(keys) if str(key) in by_key}
+    names = texts_of(items, "column", column)
+    return {n: name for n, name in enumerate(names) if name in files.order}
+
+
+def missing(without: list[str], count: int, what: str) -> str:
+    """A line on items that lack something, some of them named.
+
+    Args:
+        without: Their ids.
+        count: How many items there are.
+        what: What they have none of, and what comes of it.
+    """
+    return (
+        f"{len(without):,} of {count:,} items have no {what}, such as {', '.join(without[:_NAMED])}"
+    )
