@@ -48,8 +48,6 @@ class Settings:
         tower_units: Widths of a tower's layers.
         num_experts: Experts of MMoE.
         dropout: Of all layers; the networks of MAML and MeLU have none.
-        tasks: Tasks a batch of MetaEmb, whose epoch sees a few rows of each. Those of MAML and MeLU
-            have `batch_size` rows, and an epoch sees them all.
         few: From how many training rows on a user or an item is no longer cold.
         texts: Those of table 8; by default all of the data that `ctr-keras encode` can encode.
     """
@@ -64,14 +62,13 @@ class Settings:
     tower_units: tuple[int, ...] = (32,)
     num_experts: int = 6
     dropout: float = 0.0
-    tasks: int = 64
     few: int = 100
     texts: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         check_positive_integers(
             self, "seeds", "epochs", "batch_size", "patience", "embedding_dim", "num_experts",
-            "tasks", "few",
+            "few",
         )  # fmt: skip
 
     def options(self, model: str) -> dict[str, Any]:
@@ -200,7 +197,7 @@ class Reproduction:
             return runs_of(settings, self.data, method, wrapped, **others)
         if method == "MetaEmb":
             # An id with training rows has learned its embedding from all of them.
-            others |= {"task": key, "adapts": False, "tasks": settings.tasks}
+            others |= {"task": key, "adapts": False, "every_row": True}
             return runs_of(settings, self.data, method, {**wrapped, "key": role}, **others)
         if method in ("MAML", "MeLU"):
             others |= {"task": task, "every_row": True}

@@ -63,7 +63,6 @@ class Run:
         task: For models that learn from tasks: the feature that makes them, to whose training rows
             the model adapts before it is evaluated on cold users and items.
         adapts: Whether it adapts to them.
-        tasks: Tasks a batch.
         every_row: Whether an epoch goes through all rows of each task.
         texts: Texts that enter by their vectors, see `training.TrainingConfig`.
         few: From how many training rows on a user or an item is no longer cold; `None` to evaluate
@@ -81,7 +80,6 @@ class Run:
     seed: int = 1
     task: str | None = None
     adapts: bool = True
-    tasks: int | None = None
     every_row: bool = False
     texts: tuple[str, ...] = ()
     few: int | None = None
