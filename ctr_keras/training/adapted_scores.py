@@ -57,31 +57,29 @@ class _Scorer:
             raise ValueError(f"The model must have `adapt`, as MAML has. Received: `{model.name}`")
         check_positive_integer("support", support)
         check_key(model.schema, key)
+        known, asked = (HeldRows.of(data.read(p, model.schema, _READ_ROWS)) for p in (train, path))
+        past, groups = (held.groups(model.schema, key) for held in (known, asked))
+        where = np.searchsorted(past.key, groups.key)
+        where = np.minimum(where, len(past.key) - 1) if len(past.key) else where
+        is_known = past.key[where] == groups.key if len(past.key) else np.zeros(len(where), bool)
         self.support, self.tasks, self.rows = support, tasks, rows
-        self.known, self.asked = (
-            HeldRows.of(data.read(p, model.schema, _READ_ROWS)) for p in (train, path)
-        )
-        self.past, self.groups = (
-            held.groups(model.schema, key) for held in (self.known, self.asked)
-        )
+        self.known, self.asked, self.past, self.groups = known, asked, past, groups
+        self.where = where
+        self.pieces = _pieces(groups, np.flatnonzero(is_known), rows)
         self.probability = tf.function(
             lambda support, x: model.adapt(support).probability(x), reduce_retracing=True
         )
 
     def scores(self, scores: np.ndarray) -> np.ndarray:
-        past, groups, support = self.past, self.groups, self.support
-        where = np.searchsorted(past.key, groups.key)
-        where = np.minimum(where, len(past.key) - 1) if len(past.key) else where
-        is_known = past.key[where] == groups.key if len(past.key) else np.zeros(len(where), bool)
+        past = self.past
         scores = scores.copy()
-        pieces = _pieces(groups, np.flatnonzero(is_known), self.rows)
-        for first in range(0, len(pieces), self.tasks):
-            group, start, stop = pieces[first : first + self.tasks].T
-            theirs = where[group]
-            last = np.minimum(past.count[theirs], support)
+        for first in range(0, len(self.pieces), self.tasks):
+            group, start, stop = self.pieces[first : first + self.tasks].T
+            theirs = self.where[group]
+            last = np.minimum(past.count[theirs], self.support)
             end = past.start[theirs] + past.count[theirs]
-            to_adapt = places_of(past.order, end - last, last, support)
-            to_score = places_of(groups.order, start, stop - start, self.rows)
+            to_adapt = places_of(past.order, end - last, last, self.support)
+            to_score = places_of(self.groups.order, start, stop - start, self.rows)
             rows = self.asked.take(to_score)[0]
             found = self.probability(self.known.take(to_adapt), rows).numpy()
             scores[to_score[to_score >= 0]] = found[to_score >= 0]

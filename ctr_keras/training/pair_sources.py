@@ -13,12 +13,7 @@ import tensorflow as tf
 from ctr_keras import metrics
 from ctr_keras.data.split import SPLITS
 from ctr_keras.losses.info_nce import unit_vectors
-from ctr_keras.pretraining import (
-    ImageEncoder,
-    TextEncoder,
-    pair_texts,
-    read_pairs,
-)
+from ctr_keras.pretraining import ImageEncoder, TextEncoder, pair_texts, read_pairs
 from ctr_keras.pretraining.corrupt_images import CorruptImages
 from ctr_keras.pretraining.text_encoder import identity
 from ctr_keras.pretraining.text_head import TextHead
@@ -53,8 +48,12 @@ def _accuracy(
     left_out: Sequence[str] = (),
 ) -> dict[str, float]:
     queries, items, own = pair_texts(path, images, left_out)
-    vectors = encode(queries), encode(items)
-    return {f"acc_{n}": metrics.top_n_accuracy(*vectors, n=n, own=own) for n in (1, 5)}
+    return _found(encode(queries), encode(items), own)
+
+
+def _found(queries: Any, items: Any, own: np.ndarray) -> dict[str, float]:
+    """Acc@1 and Acc@5 of vectors of queries among those of all items."""
+    return {f"acc_{n}": metrics.top_n_accuracy(queries, items, n=n, own=own) for n in (1, 5)}
 
 
 def _texts_of(data: str, read: Iterable[tuple[str, str]]) -> set[str]:
@@ -308,5 +307,4 @@ class TitledPictures(PicturePairs):
         path = f"{self.data}/{split}"
         titles, pictures, own = pair_texts(path, self.images, self.corrupt, query="title")
         queries = unit_vectors(query_encoder(self._vectors_of(tf.constant(titles))))
-        vectors = queries, encoder.encode(pictures)
-        return {f"acc_{n}": metrics.top_n_accuracy(*vectors, n=n, own=own) for n in (1, 5)}
+        return _found(queries, encoder.encode(pictures), own)
