@@ -49,7 +49,8 @@ class Settings:
         num_experts: Experts of MMoE.
         dropout: Of all layers; the networks of MAML and MeLU have none.
         few: From how many training rows on a user or an item is no longer cold.
-        texts: Those of table 8; by default all of the data that `ctr-keras encode` can encode.
+        texts: Those that enter by their vectors (`ctr-keras encode`). By default in table 8 all of
+            the data, in table 7 those of users or of items that nothing else describes.
     """
 
     seeds: int = 5
@@ -161,8 +162,9 @@ class Reproduction:
             )
         # A user's rows are a task, also where the vocabulary lacks the user.
         tasks = {**keys, "user": user_feature(schema)}
+        texts = self.settings.texts or _describing_texts(schema, self.data)
         runs = {
-            (method, role): self._cold_runs(method, role, str(key), str(tasks[role]))
+            (method, role): self._cold_runs(method, role, str(key), str(tasks[role]), texts)
             for method in COLD_METHODS
             for role, key in keys.items()
         }
@@ -181,7 +183,9 @@ class Reproduction:
             best=best_possible(self.data, {name: slices[name] for name in names}),
         )
 
-    def _cold_runs(self, method: str, role: str, key: str, task: str) -> list[Run]:
+    def _cold_runs(
+        self, method: str, role: str, key: str, task: str, texts: tuple[str, ...]
+    ) -> list[Run]:
         """The trainings of a method, for cold users or items.
 
         Args:
@@ -189,10 +193,11 @@ class Reproduction:
             role: `"user"` or `"item"`.
             key: The id whose embeddings `MetaEmb` generates.
             task: The feature whose values are the tasks of MAML and MeLU.
+            texts: Those that enter by their vectors.
         """
         settings = self.settings
         wrapped = {"base": "DNN", "base_options": settings.options("DNN")}
-        others: dict[str, Any] = {"few": settings.few}
+        others: dict[str, Any] = {"few": settings.few, "texts": texts}
         if method == "DropoutNet":
             return runs_of(settings, self.data, method, wrapped, **others)
         if method == "MetaEmb":
@@ -206,6 +211,23 @@ class Reproduction:
     def _trained(self, runs: Mapping[Any, list[Run]]) -> dict[Any, list[Outcome]]:
         """The outcomes of several lists of runs."""
         return run_labelled(runs, self.out, jobs=self.jobs, report=self.report)
+
+
+def _describing_texts(schema: Schema, data: str | os.PathLike) -> tuple[str, ...]:
+    """The texts of users or of items that nothing else describes: cold ones are known by these."""
+    found: list[str] = []
+    for role in ("item", "user"):
+        of_role = [f for f in schema.by_role(role) if f.name != schema.key(role)]
+        if any(f in schema.inputs for f in of_role):
+            continue
+        texts = [f.name for f in of_role if f.name in schema.plain_texts]
+        if not texts:
+            raise ValueError(
+                f"The data needs a feature with role {role!r} beside {schema.key(role)!r}: nothing "
+                f"describes cold ones. Received: {data} with {schema.names}"
+            )
+        found += texts
+    return tuple(found)
 
 
 def _scenario_aucs(outcomes: list[Outcome]) -> dict[str, list[float]]:

@@ -1,3 +1,6 @@
+import json
+import shutil
+
 import numpy as np
 import pytest
 
@@ -98,6 +101,30 @@ def test_table_7(tiny_data, tmp_path, monkeypatch):
     for method in antm2c.COLD_METHODS:
         assert all(0 <= table.aucs[method][name][0] <= 1 for name in table.slices)
     assert table.aucs["MetaEmb"]["item_zero_shot"] != table.aucs["DNN"]["item_zero_shot"]
+
+
+def test_table_7_describes_items_by_their_titles_where_nothing_else_does(
+    tiny_data, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(antm2c, "COLD_METHODS", ("DNN", "MetaEmb"))
+    data = tmp_path / "data"
+    shutil.copytree(tiny_data, data)
+    schema = Schema([f for f in Schema.load(data) if f.name != "genre"])
+    schema.save(data)
+    table = antm2c.Reproduction(data, tmp_path, TINY).table(7)
+    assert table.aucs["MetaEmb"]["item_zero_shot"] != table.aucs["DNN"]["item_zero_shot"]
+    encoded = [
+        json.loads(path.read_text())["job"]["texts"] for path in tmp_path.glob("*/result.json")
+    ]
+    assert encoded == [["title"]] * 3
+
+
+def test_table_7_needs_what_describes_cold_ids_before_any_training(tiny_data, tmp_path):
+    schema = Schema([f for f in Schema.load(tiny_data) if f.name not in ("genre", "title")])
+    schema.save(tmp_path / "data")
+    with pytest.raises(ValueError, match="role 'item' beside 'item_id': nothing describes cold"):
+        antm2c.Reproduction(tmp_path / "data", tmp_path / "out", TINY).table(7)
+    assert not (tmp_path / "out").exists()
 
 
 def test_table_8(tiny_data, tmp_path):
