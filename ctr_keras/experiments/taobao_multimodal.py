@@ -90,7 +90,7 @@ class Settings:
         base: The ranker of ids.
         embedding_dim: Width of the embeddings.
         units: Widths of the ranker's layers.
-        attention_units: Widths of DIN's activation unit.
+        attention_units: Widths of the activation unit, of DIN and of MAKE's extractor.
         dropout: Of those layers.
         make_units: Widths of the layers of MAKE's extractor.
         make_projection: Width that MAKE brings representations to first, or `None`.
@@ -148,15 +148,17 @@ class Settings:
 
     def options(self, model: str, make_epochs: int | None = None) -> dict[str, Any]:
         """Arguments of a model, `make_epochs` other than usual where it is given."""
+        attention = din_attention(self.attention_units)
         if model == "KnowledgeExtractor":
-            return {"units": list(self.make_units), "projection": self.make_projection}
+            units = {"units": list(self.make_units), "projection": self.make_projection}
+            return {**units, **attention}
         options = {
             "embedding_dim": self.embedding_dim,
             "units": list(self.units),
             "dropout": self.dropout,
         }
         if self.base == "DIN":
-            options |= din_attention(self.attention_units)
+            options |= attention
         if model == self.base:
             return options
         wrapped: dict[str, Any] = {"base": self.base, "base_options": options}

@@ -8,6 +8,7 @@ from keras import ops
 
 from ctr_keras.api_export import export
 from ctr_keras.argument_checks import check_positive_integer
+from ctr_keras.layers.argument_checks import check_dropout
 from ctr_keras.layers.mlp import MLP, check_units, get_activation, serialize_activation
 from ctr_keras.layers.similarity import check_representations
 from ctr_keras.layers.target_attention import TargetAttention
@@ -32,6 +33,8 @@ class MultimodalKnowledgeExtractor(keras.layers.Layer):
         projection: Width that representations are brought to first, or `None` to leave them.
         attention_units: Widths of the hidden layers of the attention's scoring network.
         activation: Activation of the MLP.
+        attention_normalize: `None` or `"softmax"`, as `normalize` of `TargetAttention`.
+        dropout: Share of the hidden layers' outputs dropped in training.
         stop_gradient: Whether no gradient flows into it through the knowledge. Defaults to `True`.
         **kwargs: Base layer keyword arguments, such as `name` and `dtype`.
 
@@ -39,7 +42,7 @@ class MultimodalKnowledgeExtractor(keras.layers.Layer):
         target: Float tensor of shape `(batch, width)`.
         history: Float tensor of shape `(batch, length, width)`.
         mask: Optional boolean tensor of shape `(batch, length)`, `True` where there is a past item.
-        training: Boolean, passed to `Dice`.
+        training: Boolean, passed to `Dice` and dropout.
 
     Output shape:
         A tuple: the logit `(batch, 1)`, and the knowledge `(batch, width + sum(units))`, with
@@ -64,6 +67,8 @@ class MultimodalKnowledgeExtractor(keras.layers.Layer):
         projection: int | None = None,
         attention_units: Sequence[int] = (80, 40),
         activation: str | Callable | None = "relu",
+        attention_normalize: str | None = None,
+        dropout: float = 0.0,
         stop_gradient: bool = True,
         **kwargs: Any,
     ):
@@ -74,6 +79,8 @@ class MultimodalKnowledgeExtractor(keras.layers.Layer):
         self.projection = projection
         self.attention_units = check_units(attention_units)
         self.activation = get_activation(activation)
+        self.attention_normalize = attention_normalize
+        self.dropout = check_dropout(dropout)
         self.stop_gradient = stop_gradient
         self.supports_masking = True
         dtype = self.dtype_policy
@@ -82,10 +89,12 @@ class MultimodalKnowledgeExtractor(keras.layers.Layer):
             self.project = keras.layers.Dense(
                 projection, use_bias=False, dtype=dtype, name="project"
             )
-        self.attention = TargetAttention(self.attention_units, dtype=dtype, name="attention")
+        self.attention = TargetAttention(
+            self.attention_units, normalize=attention_normalize, dtype=dtype, name="attention"
+        )
         self.supports_jit = self.attention.supports_jit
         self.hidden = [
-            MLP([width], self.activation, dtype=dtype, name=f"hidden_{number}")
+            MLP([width], self.activation, dropout, dtype=dtype, name=f"hidden_{number}")
             for number, width in enumerate(self.units)
         ]
         self.score = keras.layers.Dense(1, dtype=dtype, name="score")
@@ -136,5 +145,7 @@ class MultimodalKnowledgeExtractor(keras.layers.Layer):
             "projection": self.projection,
             "attention_units": self.attention_units,
             "activation": serialize_activation(self.activation),
+            "attention_normalize": self.attention_normalize,
+            "dropout": self.dropout,
             "stop_gradient": self.stop_gradient,
         }

@@ -13,7 +13,10 @@ MASK = np.arange(4) < np.array([[4], [0], [1], [3], [2], [4]])
 SMALL = {"units": [7, 3], "attention_units": [4]}
 
 
-@pytest.mark.parametrize("kwargs", [{"stop_gradient": False}, {"projection": 3}])
+@pytest.mark.parametrize(
+    "kwargs",
+    [{"stop_gradient": False}, {"projection": 3, "attention_normalize": "softmax"}],
+)
 def test_conformance(kwargs):
     width = kwargs.get("projection", 5)
     run_layer_conformance(
@@ -26,13 +29,15 @@ def test_conformance(kwargs):
     )
 
 
-def test_equals_the_formula():
-    layer = MultimodalKnowledgeExtractor(**SMALL, projection=3)
+@pytest.mark.parametrize("normalize", [None, "softmax"])
+def test_equals_the_formula(normalize):
+    options = {"attention_normalize": normalize, "dropout": 0.5}  # Which inference is without.
+    layer = MultimodalKnowledgeExtractor(**SMALL, projection=3, **options)
     layer(TARGET, HISTORY, MASK)
     layer.set_weights([RNG.normal(size=w.shape) ** 2 for w in layer.get_weights()])
     kernel = ops.convert_to_numpy(layer.project.kernel)
     target, history = TARGET @ kernel, HISTORY @ kernel
-    attention = TargetAttention([4])
+    attention = TargetAttention([4], normalize=normalize)
     attention(target, history, MASK)
     attention.set_weights(layer.attention.get_weights())
     interest = np.asarray(attention(target, history, MASK))
@@ -45,6 +50,16 @@ def test_equals_the_formula():
     logit, knowledge = layer(TARGET, HISTORY, MASK)
     np.testing.assert_allclose(logit, x @ w + b, rtol=1e-4)
     np.testing.assert_allclose(knowledge, np.concatenate(parts, axis=1), rtol=1e-4, atol=1e-5)
+
+
+def test_dropout_in_training():
+    layer = MultimodalKnowledgeExtractor(**SMALL, dropout=0.9)
+    layer(TARGET, HISTORY, MASK)
+    layer.set_weights([RNG.normal(size=w.shape) ** 2 for w in layer.get_weights()])
+    target, history = np.abs(TARGET), np.abs(HISTORY)  # So that no hidden unit is off by itself.
+    still = np.asarray(layer(target, history, MASK)[1])[:, 5:]
+    noisy = np.asarray(layer(target, history, MASK, training=True)[1])[:, 5:]
+    assert np.mean(still == 0) == 0 and np.mean(noisy == 0) > 0.6
 
 
 @pytest.mark.parametrize("stop", [True, False])
@@ -65,5 +80,9 @@ def test_a_rankers_loss_stays_out(stop):
 def test_bad_arguments():
     with pytest.raises(ValueError, match="`projection=0`"):
         MultimodalKnowledgeExtractor(projection=0)
+    with pytest.raises(ValueError, match="`dropout=1`"):
+        MultimodalKnowledgeExtractor(dropout=1)
+    with pytest.raises(ValueError, match="`normalize=max`"):
+        MultimodalKnowledgeExtractor(attention_normalize="max")
     with pytest.raises(ValueError, match=r"`history.shape=\(6, 4, 2\)`"):
         MultimodalKnowledgeExtractor(**SMALL)(TARGET, HISTORY[..., :2])

@@ -38,6 +38,8 @@ class KnowledgeExtractor(CTRModel):
         units: Widths of the hidden layers of its MLP.
         projection: Width that representations are brought to first, or `None`.
         attention_units: Widths of the activation unit's layers.
+        attention_normalize: `None` or `"softmax"`, as of `DIN`.
+        dropout: Share of the MLP's outputs dropped in training.
         **kwargs: `name` and `trainable` of `keras.Model`.
 
     Example:
@@ -58,12 +60,20 @@ class KnowledgeExtractor(CTRModel):
         units: Sequence[int] = (128, 64, 32),
         projection: int | None = None,
         attention_units: Sequence[int] = (80, 40),
+        attention_normalize: str | None = None,
+        dropout: float = 0.0,
         **kwargs: Any,
     ):
         rows = _items_alone(Schema.of(schema))
         vectors = ItemVectors.of(rows, width, "KnowledgeExtractor")
         extract = layers.MultimodalKnowledgeExtractor(
-            units, projection, attention_units, stop_gradient=False, name="extractor"
+            units,
+            projection,
+            attention_units,
+            attention_normalize=attention_normalize,
+            dropout=dropout,
+            stop_gradient=False,
+            name="extractor",
         )
         logit, knowledge = extract(vectors.target, vectors.history, mask=vectors.mask)
         super().__init__(vectors.schema, vectors.inputs, logit, {KNOWLEDGE: knowledge}, **kwargs)
@@ -72,6 +82,8 @@ class KnowledgeExtractor(CTRModel):
         self.units = tuple(units)
         self.projection = projection
         self.attention_units = tuple(attention_units)
+        self.attention_normalize = attention_normalize
+        self.dropout = dropout
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -81,6 +93,8 @@ class KnowledgeExtractor(CTRModel):
             "units": list(self.units),
             "projection": self.projection,
             "attention_units": list(self.attention_units),
+            "attention_normalize": self.attention_normalize,
+            "dropout": self.dropout,
         }
 
 
