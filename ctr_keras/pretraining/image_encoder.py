@@ -278,7 +278,7 @@ class ImageEncoder(keras.Model):
         if not content:
             return None, ""
         try:
-            return self._decode(content), ""
+            return self._decode(tf.constant(content)), ""
         except tf.errors.InvalidArgumentError as error:
             # Between where in the graph it happened and the name of the node.
             reason = error.message.split("\n\t [[")[0].splitlines()[-1].rstrip(".")
@@ -286,7 +286,8 @@ class ImageEncoder(keras.Model):
 
     @functools.cached_property
     def _decode(self):
-        return tf.function(self._decoded, input_signature=[tf.TensorSpec((), tf.string)])
+        # Traced here, not by each of the threads that call it first.
+        return tf.function(self._decoded).get_concrete_function(tf.TensorSpec((), tf.string))
 
     @functools.cached_property
     def _infer(self):

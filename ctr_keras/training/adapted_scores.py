@@ -52,7 +52,16 @@ def adapted_scores(
 class _Scorer:
     """The rows of both splits and the traced model, for as often as they are wanted."""
 
-    def __init__(self, model, train, path, key, support, tasks, rows):
+    def __init__(
+        self,
+        model: CTRModel,
+        train: str | os.PathLike,
+        path: str | os.PathLike,
+        key: str,
+        support: int,
+        tasks: int,
+        rows: int,
+    ):
         if not hasattr(model, "adapt"):
             raise ValueError(f"The model must have `adapt`, as MAML has. Received: `{model.name}`")
         check_positive_integer("support", support)
@@ -71,6 +80,7 @@ class _Scorer:
         )
 
     def scores(self, scores: np.ndarray) -> np.ndarray:
+        """As `adapted_scores`."""
         past = self.past
         scores = scores.copy()
         for first in range(0, len(self.pieces), self.tasks):

@@ -19,8 +19,6 @@ _MONITOR = "val_accuracy_at_1"
 _TEXT_LAYERS = 2
 _STATES = "states"
 _TITLED = "text-picture"
-_NEGATIVES = {"bank_size": SIZE, "triplet_weight": 1.0}
-_NONE = dict.fromkeys(_NEGATIVES, 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,15 +206,14 @@ def _pairs_of(config: PretrainingConfig, progress: bool) -> TextPairs | PictureP
 
 
 def _new_model(pairs: TextPairs | PicturePairs, config: PretrainingConfig) -> ContrastiveModel:
-    negatives: dict[str, Any] = dict(_NONE if config.views == _TITLED else _NEGATIVES)
-    given = {name: getattr(config, name) for name in negatives}
-    negatives |= {name: value for name, value in given.items() if value is not None}
+    bank_size, triplet_weight = (0, 0.0) if config.views == _TITLED else (SIZE, 1.0)
     model = ContrastiveModel(
         pairs.encoder(),
+        bank_size=bank_size if config.bank_size is None else config.bank_size,
         momentum=config.momentum,
+        triplet_weight=triplet_weight if config.triplet_weight is None else config.triplet_weight,
         margin=config.margin,
         query_encoder=pairs.query_encoder(),
-        **negatives,
     )
     model.compile(keras.optimizers.Adam(config.learning_rate))
     return model
