@@ -960,13 +960,20 @@ def reproduce_taobao_multimodal(
     pairs: Annotated[
         pathlib.Path | None,
         typer.Option(
-            help="Folder that `prepare pairs` made, for table 2 and figure 6a, or for table 2 "
-            "that of `simulate pictures`."
+            help="Folder that `prepare pairs` or `simulate pictures` made, for table 2 and figure "
+            "6a."
         ),
     ] = None,
     images: Annotated[
         pathlib.Path | None,
         typer.Option(help="Of pairs of pictures: the folder that their paths are within."),
+    ] = None,
+    item_images: Annotated[
+        pathlib.Path | None,
+        typer.Option(
+            help="Of pairs of pictures, for figure 6a: folder, tar or zip of the pictures "
+            "<item id>.jpg or .png of the items in --data."
+        ),
     ] = None,
     out: Results = RESULTS,
     plot: Plot = None,
@@ -981,8 +988,9 @@ def reproduce_taobao_multimodal(
     _check_one(table, figure, plot)
     options = settings_of(taobao_multimodal.Settings, _options(settings or []))
     reproduction = taobao_multimodal.Reproduction(
-        data, out, options, jobs=jobs, report=_report, pairs=pairs, images=images
-    )
+        data, out, options, jobs=jobs, report=_report, pairs=pairs, images=images,
+        item_images=item_images,
+    )  # fmt: skip
     _reproduce(reproduction, table, figure, plot, as_json)
 
 

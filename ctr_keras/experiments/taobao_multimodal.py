@@ -2,8 +2,9 @@
 
 On pairs of a query and the item it led to (`ctr-keras prepare pairs`):
 
-- table 2: encoders before and after they learn from such pairs, and what each part brings; also on
-  pairs of pictures (`ctr-keras simulate pictures`)
+- table 2: encoders before and after they learn from such pairs, and what each part brings
+
+Pairs may be of pictures too (`ctr-keras simulate pictures`).
 
 On prepared data whose items have vectors (`ctr-keras encode --items`):
 
@@ -42,8 +43,12 @@ from ctr_keras.experiments.pretraining_runs import PretrainingRun
 from ctr_keras.experiments.runs import Run
 from ctr_keras.experiments.settings import din_attention, runs_of
 from ctr_keras.json_values import digest
-from ctr_keras.pretraining import encode_items
-from ctr_keras.pretraining.text_encoder import identity
+from ctr_keras.pretraining import (
+    encode_item_images,
+    encode_items,
+    image_weights,
+    text_encoder,
+)
 from ctr_keras.pretraining.text_weights import MINILM
 from ctr_keras.schema import Schema
 from ctr_keras.training.pretrain import SMALL
@@ -108,7 +113,7 @@ class Settings:
         scl_learning_rate: Of Adam.
         bank_size: Slots of the memory bank.
         momentum: Of the encoder's slow copy, whose vectors it holds.
-        text: Column of the items that figure 6a encodes.
+        text: Column of the items that figure 6a encodes, with pairs of texts.
     """
 
     seeds: int = 5
@@ -199,9 +204,11 @@ class Reproduction:
         settings: What the trainings have in common.
         jobs: How many to train at a time.
         report: Told of each training.
-        pairs: Folder that `ctr-keras prepare pairs` made, for table 2 and figure 6a; or for table 2
-            that of `simulate pictures`.
+        pairs: Folder that `ctr-keras prepare pairs` or `simulate pictures` made, for table 2 and
+            figure 6a.
         images: Of pairs of pictures: the folder that their paths are within.
+        item_images: Of pairs of pictures, for figure 6a: the pictures of the data's items, as
+            `ck.pretraining.encode_item_images` takes them.
     """
 
     data: str | os.PathLike
@@ -211,6 +218,7 @@ class Reproduction:
     report: Callable[[str], Any] = lambda line: None
     pairs: str | os.PathLike | None = None
     images: str | os.PathLike | None = None
+    item_images: str | os.PathLike | None = None
 
     def table(self, number: str) -> Comparison | EncoderComparison:
         """A table of the paper."""
@@ -232,8 +240,7 @@ class Reproduction:
     def _encoders(self) -> EncoderComparison:
         outcomes = self._trained(self._pretrainings())
         accuracies = {label: [o.after for o in found] for label, found in outcomes.items()}
-        is_untrained = self.images is not None and self.settings.image_encoder == SMALL
-        start = UNTRAINED if is_untrained else FROZEN
+        start = UNTRAINED if self._start == SMALL else FROZEN
         return EncoderComparison(
             f"Table 2: encoders, {self.pairs}",
             {start: [outcome.before for outcome in outcomes[SCL]], **accuracies},
@@ -242,16 +249,19 @@ class Reproduction:
 
     def _accuracy_and_gauc(self) -> Figure:
         """The encoders of the first seed, each with rankers of all seeds."""
-        if self.images is not None:
+        if (self.images is None) != (self.item_images is None):
             raise ValueError(
-                "Figure 6a encodes the items' texts: `pairs` must be of texts. Received: "
-                f"`images={str(self.images)!r}`"
+                "Figure 6a encodes the items as the pairs are: with `images`, the pictures of "
+                "pairs, `item_images` must be those of the data's items. Received: "
+                f"`images={self.images!r}`, `item_images={self.item_images!r}`"
             )
         runs = self._pretrainings()
         trained = self._trained(runs)
-        encoders: dict[str, str | os.PathLike] = {FROZEN: self.settings.encoder}
+        encoders: dict[str, str | os.PathLike] = {}
+        accuracies = {}
+        if self._start != SMALL:  # Which knows nothing.
+            encoders[FROZEN], accuracies[FROZEN] = self._start, trained[SCL][0].before
         encoders |= {label: found[0].encoder_in(self.out) for label, found in runs.items()}
-        accuracies = {FROZEN: trained[SCL][0].before}
         accuracies |= {label: found[0].after for label, found in trained.items()}
         model = METHODS["SimTier"]
         rankers = {
@@ -266,16 +276,28 @@ class Reproduction:
 
     def _encoded(self, encoder: str | os.PathLike) -> pathlib.Path:
         """The data with the vectors of an encoder."""
-        source = pathlib.Path(self.data)
+        source, pictures = pathlib.Path(self.data), self.item_images
         text, max_tokens = self.settings.text, self.settings.max_tokens
-        items = files.sha256(source / prepared.ITEMS_FILE)
-        name = digest([identity(encoder), text, max_tokens, items])[:16]
-        target = pathlib.Path(self.out) / "encoded" / name
+        if pictures is None:
+            made_by = [text_encoder.identity(encoder), text, max_tokens]
+        else:
+            made_by = [image_weights.identity(encoder), str(pathlib.Path(pictures).resolve())]
+        made_by.append(files.sha256(source / prepared.ITEMS_FILE))
+        target = pathlib.Path(self.out) / "encoded" / digest(made_by)[:16]
         target.mkdir(parents=True, exist_ok=True)
         Schema.load(source).save(target)
         prepared.link(source, target, [*SPLITS, prepared.ITEMS_FILE])
-        encode_items(target, text, encoder, max_tokens=max_tokens, progress=False)
+        if pictures is None:
+            encode_items(target, text, encoder, max_tokens=max_tokens, progress=False)
+        else:
+            encode_item_images(target, pictures, encoder, progress=False, report=self.report)
         return target
+
+    @property
+    def _start(self) -> str:
+        """The encoder that pre-trainings start from."""
+        settings = self.settings
+        return settings.encoder if self.images is None else settings.image_encoder
 
     def _pretrainings(self) -> dict[str, list[PretrainingRun]]:
         if self.pairs is None:
