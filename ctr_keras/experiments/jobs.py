@@ -87,12 +87,19 @@ def run_labelled(
 
 
 @functools.cache
-def code_digest(*packages: str) -> str:
-    """Of the source of parts of the package, so that results of other code are not taken for
-    this one's."""
+def code_digest(*parts: str) -> str:
+    """Of the source, so that results of other code are not taken for this one's.
+
+    Args:
+        *parts: Folders and files of the package. The modules beside them (the schema and the like)
+            count always, the command line never.
+    """
     root = pathlib.Path(__file__).parents[1]
-    parts = (path.read_bytes() for name in packages for path in sorted((root / name).rglob("*.py")))
-    return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
+    modules = set(root.glob("*.py")) - {root / "cli.py"}
+    for part in parts:
+        modules.update((root / part).rglob("*.py") if (root / part).is_dir() else [root / part])
+    content = b"".join(path.read_bytes() for path in sorted(modules))
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def _here(missing: Mapping[str, Job], folder: pathlib.Path) -> Iterator[tuple[str, Any]]:

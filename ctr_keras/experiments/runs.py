@@ -13,7 +13,8 @@ from ctr_keras.json_values import digest
 from ctr_keras.schema import Schema
 
 _CODE = (
-    "data", "layers", "losses", "metrics", "models", "optimizers", "pretraining", "training"
+    "data", "layers", "losses", "metrics", "models", "optimizers", "pretraining", "training",
+    "experiments/relevance.py",
 )  # fmt: skip
 
 

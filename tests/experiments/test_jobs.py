@@ -57,3 +57,9 @@ def _wait_until(condition, seconds=60):
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+def test_the_code_that_counts():
+    digests = [jobs.code_digest(*parts) for parts in ((), ("data",), ("experiments/relevance.py",))]
+    assert len(set(digests)) == 3
+    assert digests[0] == jobs.code_digest()
