@@ -238,7 +238,7 @@ def _feature(
             else Vocabulary.hashing(_buckets(column.distinct))
         ),
         length=length,
-        dtype="int64" if column.type.is_integer() or column.type.is_boolean() else "string",
+        dtype="int64" if column.type.is_integer() else "string",
     )
 
 

@@ -238,6 +238,8 @@ def _parsed(schema: Schema, feature: Feature, values: pa.Array, row_of) -> pa.Ar
     kinds = [pa.float64()] if feature.dtype == "float32" else [pa.int64(), pa.float64()]
     if feature.role == "time":
         kinds.append(pa.timestamp("us"))
+    if feature.role == "label":
+        kinds.append(pa.bool_())
     for kind in kinds:
         if _can_cast(values, kind):
             return values.cast(kind)

@@ -258,6 +258,23 @@ def test_numbers_vectors_and_missing_values(tmp_path):
     assert pd.read_parquet(tmp_path / "out" / "items.parquet")["item_id"].tolist() == [1, 2, 3]
 
 
+@pytest.mark.parametrize("is_parquet", [False, True])
+def test_true_and_false(tmp_path, is_parquet):
+    path = tmp_path / ("rows.parquet" if is_parquet else "rows.csv")
+    rows = pd.DataFrame(
+        {"user_id": range(40), "item_id": [n % 7 for n in range(40)], "time": range(40)}
+    )
+    rows["premium"] = [n % 3 == 0 for n in range(40)]
+    rows["click"] = [n % 2 == 0 for n in range(40)]
+    (rows.to_parquet if is_parquet else rows.to_csv)(path, index=False)
+    prepare(tmp_path / "out", path, tabular.infer_schema(path))
+    train = stored(tmp_path / "out", "train")
+    for name in ("premium", "click"):
+        found = train[name].astype(str).str.lower().isin(["true", "1.0"])
+        np.testing.assert_array_equal(found, rows[name][: len(train)])
+    assert {line.lower() for line in lines(tmp_path / "out", "premium")} == {"true", "false"}
+
+
 def test_ids_of_sixty_bits(tmp_path):
     ids = [2**60 + n for n in range(59)]
     schema = Schema(
