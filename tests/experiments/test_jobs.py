@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import pytest
 
-from ctr_keras.experiments.jobs import run_all
+from ctr_keras.experiments.jobs import code_digest, run_all
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -60,6 +60,6 @@ def _wait_until(condition, seconds=60):
 
 
 def test_the_code_that_counts():
-    digests = [jobs.code_digest(*parts) for parts in ((), ("data",), ("experiments/relevance.py",))]
+    digests = [code_digest(*parts) for parts in ((), ("data",), ("experiments/relevance.py",))]
     assert len(set(digests)) == 3
-    assert digests[0] == jobs.code_digest()
+    assert digests[0] == code_digest()
