@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from ctr_keras.argument_checks import check_positive_integer
 from ctr_keras.data.read import read
-from ctr_keras.schema import RESERVED_IDS, Schema
+from ctr_keras.schema import MISSING_INT, RESERVED_IDS, Schema
 
 _CHUNK_ROWS = 65_536
 
@@ -38,7 +38,8 @@ def read_tasks(
     those just before them; with it, a sample that is another one each epoch, and the tasks come in
     random order, which depends on `seed` and the number of the epoch alone. A task with fewer rows
     divides them in the same proportion, at least one for the query, and is padded with rows of
-    zeros whose weight is 0. Ids 0 and 1 (padding and out of vocabulary) are no task.
+    zeros whose weight is 0. Ids 0 and 1 (padding and out of vocabulary) are no task, nor are rows
+    without a group.
 
     The encoded rows are held in memory: 4 bytes for each id and number, 4 times the length for
     each sequence, and 16 more a row (29 ids and 15 million rows: 2 GB); twice that while they are
@@ -143,6 +144,8 @@ class HeldRows:
         kept = count >= min_rows
         if schema.vocabulary(key) is not None:
             kept &= found >= RESERVED_IDS
+        else:
+            kept &= found != MISSING_INT
         return RowGroups(order, found[kept], start[kept], count[kept])
 
 

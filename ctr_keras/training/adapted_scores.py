@@ -11,7 +11,7 @@ import tensorflow as tf
 from ctr_keras import data, metrics
 from ctr_keras.argument_checks import check_positive_integer
 from ctr_keras.data.tasks import HeldRows, RowGroups, check_key, places_of
-from ctr_keras.models import CTRModel
+from ctr_keras.models import CTRModel, MetaEmb
 from ctr_keras.training.evaluate import predictions
 
 _READ_ROWS = 65_536
@@ -36,9 +36,10 @@ def adapted_scores(
         model: One with `adapt`, such as MAML.
         train: The rows to adapt to.
         path: The rows to score.
-        key: The feature that names a task, as for `ck.data.read_tasks`.
+        key: The feature that names a task, as for `ck.data.read_tasks`; of `MetaEmb` the id whose
+            embeddings it generates.
         scores: Those of the model without adapting, `(rows,)`: they stay for rows whose key is
-            padding or out of vocabulary, or has no training row.
+            missing or out of vocabulary, or has no training row.
         support: Training rows of a key to adapt to, the last ones.
         tasks: Tasks at a time.
         rows: Rows of a task that are scored at a time.
@@ -66,7 +67,9 @@ class _Scorer:
             raise ValueError(f"The model must have `adapt`, as MAML has. Received: `{model.name}`")
         check_positive_integer("support", support)
         check_key(model.schema, key)
-        known, asked = (HeldRows.of(data.read(p, model.schema, _READ_ROWS)) for p in (train, path))
+        check_tasks(model, key)
+        known = HeldRows.of(_as_learned_from(model, train))
+        asked = HeldRows.of(data.read(path, model.schema, _READ_ROWS))
         past, groups = (held.groups(model.schema, key) for held in (known, asked))
         where = np.searchsorted(past.key, groups.key)
         where = np.minimum(where, len(past.key) - 1) if len(past.key) else where
@@ -121,6 +124,21 @@ class AdaptedAUC(keras.callbacks.Callback):
                 self.model, self.train, self.valid, self.key, self.support, _TASKS, _ROWS
             )
         logs["val_auc"] = float(metrics.auc(found.labels, self._scorer.scores(found.scores)))
+
+
+def check_tasks(model: CTRModel, key: str) -> None:
+    """Refuse tasks by another feature than the one whose embeddings a model generates."""
+    if isinstance(model, MetaEmb) and key != model.schema.key(model.key):
+        raise ValueError(
+            f"The tasks of a MetaEmb are those of the id that it generates embeddings for, "
+            f"{model.schema.key(model.key)!r}. Received: `{key!r}`"
+        )
+
+
+def _as_learned_from(model: CTRModel, train: str | os.PathLike) -> tf.data.Dataset:
+    """Training rows, with as many of the negatives as the model learned from."""
+    ratio = model.negative_ratio / data.Manifest.load(train).negative_ratio
+    return data.read(train, model.schema, _READ_ROWS, negative_ratio=min(ratio, 1.0))
 
 
 def _pieces(groups: RowGroups, chosen: np.ndarray, rows: int) -> np.ndarray:

@@ -154,7 +154,7 @@ def scenario_names(vocabulary: Vocabulary | None, ids: np.ndarray) -> np.ndarray
     """The names of scenarios, where a vocabulary file tells them, else their numbers."""
     if vocabulary is None or vocabulary.file is None:
         return ids.astype(str)
-    values = pathlib.Path(vocabulary.file).read_text().splitlines()
+    values = pathlib.Path(vocabulary.file).read_text("utf-8").removesuffix("\n").split("\n")
     return np.array(["(none)", "(unknown)", *values])[ids]
 
 

@@ -8,13 +8,13 @@ import tensorflow as tf
 from rich.console import Console
 
 from ctr_keras import data, pretraining
-from ctr_keras.models import CTRModel
+from ctr_keras.models import CTRModel, MetaEmb
 from ctr_keras.models.cold_start.task_model import TaskModel
 from ctr_keras.negative_ratio import check_negative_ratio
 from ctr_keras.optimizers import LazyAdam
-from ctr_keras.schema import Schema
+from ctr_keras.schema import OUT_OF_VOCABULARY_ID, Schema
 from ctr_keras.seed import set_seed
-from ctr_keras.training.adapted_scores import AdaptedAUC
+from ctr_keras.training.adapted_scores import AdaptedAUC, check_tasks
 from ctr_keras.training.build import (
     DEFAULT_BASE,
     arguments,
@@ -45,13 +45,14 @@ class TrainingConfig:
         batch_size: Rows a batch.
         learning_rate: Of `LazyAdam`.
         patience: Epochs without a better validation AUC before training stops, or `None`. The AUC
-            of `MAML` and `MeLU` is that of the model as adapted to `support` training rows.
+            of `MAML` and `MeLU` is that of the model as adapted to `support` training rows, that of
+            `MetaEmb` as if all its users or items were new.
         seed: Of initial weights, dropout, the order of rows and which negatives are read.
         negative_ratio: Share of the negatives of the training rows to read, see `ck.data.read`;
             the model corrects its probabilities for it, validation rows stay whole.
         task: For models that learn from tasks, such as MAML: the feature whose values are the
-            tasks, see `ck.data.read_tasks`. By default the user's id, or what `MetaEmb` generates
-            embeddings for.
+            tasks, see `ck.data.read_tasks`. By default the user's id; of `MetaEmb` what it
+            generates embeddings for, and no other.
         support: Rows a task adapts to, at most.
         query: Rows a task is judged by, at most.
         texts: Texts that enter the model as the vectors that `ctr-keras encode` made of them, or
@@ -132,7 +133,7 @@ def _train(config: TrainingConfig, restart: bool, progress: bool) -> Training:
     model = checkpoint.restore() or _new_model(config, schema, restart, progress)
     epoch = len(checkpoint.history)
     rows = _training_rows(config, model, epoch)
-    valid = data.read(pathlib.Path(config.data) / "valid", model.schema, config.batch_size)
+    valid = _validation_rows(config, model)
     if epoch < config.epochs and not checkpoint.is_over:
         callbacks = [checkpoint, *([ProgressBar(batches_of(rows))] if progress else [])]
         if isinstance(model, TaskModel):
@@ -161,16 +162,27 @@ def _schema(config: TrainingConfig) -> Schema:
     return schema.with_encoded_texts(config.texts, data.VectorTable.of_texts(config.data).width)
 
 
+def _validation_rows(config: TrainingConfig, model: CTRModel) -> tf.data.Dataset:
+    rows = data.read(pathlib.Path(config.data) / "valid", model.schema, config.batch_size)
+    if not isinstance(model, MetaEmb):
+        return rows
+    # A known id has the embedding that it learned: what the generator learns shows in new ones.
+    key = _task_key(config, model)
+    return rows.map(lambda x, y: ({**x, key: tf.ones_like(x[key]) * OUT_OF_VOCABULARY_ID}, y))
+
+
 def _training_rows(config: TrainingConfig, model: CTRModel, epoch: int) -> tf.data.Dataset:
     """Shuffled batches of rows, or of tasks where the model learns from such."""
     schema = model.schema
     path = pathlib.Path(config.data) / "train"
     ratio, seed = config.negative_ratio, config.seed
     if not model.learns_from_tasks:
-        if config.task is not None:
-            raise ValueError(
-                f"{config.model} learns from rows, not from tasks. Received: `task={config.task!r}`"
-            )
+        of_tasks = {name: getattr(config, name) for name in ("task", "tasks", "every_row")}
+        for name, value in of_tasks.items():
+            if value not in (None, False):
+                raise ValueError(
+                    f"{config.model} learns from rows, not from tasks. Received: `{name}={value!r}`"
+                )
         return data.read(
             path,
             schema,
@@ -205,6 +217,7 @@ def _task_key(config: TrainingConfig, model: CTRModel) -> str:
             f"No feature tells users apart: `task` must name one whose values are the tasks of "
             f"{config.model}. Received: `features={model.schema.names}`"
         )
+    check_tasks(model, key)
     return key
 
 
@@ -247,6 +260,8 @@ def _new_model(config: TrainingConfig, schema: Schema, restart: bool, progress: 
             "model": options.pop("base", DEFAULT_BASE),
             "options": options.pop("base_options", {}),
             "task": None,
+            "tasks": None,
+            "every_row": False,
         }
     if "extractor" in takes:
         first["extractor"] = {

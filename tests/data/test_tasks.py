@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 import ctr_keras as ck
+from ctr_keras.schema import MISSING_INT
 
 
 def tasks_of(dataset):
@@ -67,6 +68,15 @@ def test_out_of_vocabulary_is_no_task(small_data, small_schema):
     assert items == set(range(2, 42))
     groups = tasks_of(read(small_data, small_schema, "group"))
     assert len(groups) == 28
+
+
+def test_rows_without_a_group_are_no_task(tmp_path, small_schema, small_rows):
+    rows = {name: list(column) for name, column in small_rows.items()}
+    rows["group"] = ["" if n % 3 else group for n, group in enumerate(rows["group"])]
+    ck.data.write(tmp_path, small_schema, rows)
+    found = tasks_of(read(tmp_path, small_schema, "group", every_row=True))
+    assert all(x["group"] != MISSING_INT for t in found for x, _ in t["support"] + t["query"])
+    assert sum(len(t["support"]) + len(t["query"]) for t in found) <= 200
 
 
 def test_a_key_with_one_row_is_left_out_or_a_query_alone(tmp_path, small_schema, small_rows):

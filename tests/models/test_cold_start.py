@@ -240,6 +240,11 @@ def test_one_task_needs_no_axis_of_tasks():
     one = model.adapt(({k: v[0] for k, v in x.items()}, y[0]))
     found = one.predict({k: v[0] for k, v in z.items()})
     np.testing.assert_allclose(found, several[0], atol=1e-6)
+    lists = model.adapt(({k: v[0].tolist() for k, v in x.items()}, y[0].tolist()))
+    found = lists.predict({k: v[0].tolist() for k, v in z.items()})
+    np.testing.assert_allclose(found, several[0], atol=1e-6)
+    with pytest.raises(ValueError, match="needs the feature 'user_id'"):
+        one.predict({k: v[0] for k, v in z.items() if k != "user_id"})
 
 
 def test_without_support_the_shared_weights_predict():

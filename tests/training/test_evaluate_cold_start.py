@@ -78,6 +78,21 @@ def test_adapted_scores_are_those_of_one_user_at_a_time(model, small_data, split
     assert evaluated.auc is not None
 
 
+def test_adapts_to_as_many_negatives_as_were_learned_from(small_data, split, small_schema):
+    model = ck.models.MeLU(small_schema, embedding_dim=4, units=(6,), inner_learning_rate=0.5)
+    model.negative_ratio = 0.3
+    shared = np.zeros(150, "float32")
+    found = adapted_scores(model, small_data, split, "user_id", shared, support=4)
+    known, label = next(iter(ck.data.read(small_data, small_schema, 600, negative_ratio=0.3)))
+    x, _ = next(iter(ck.data.read(split, small_schema, 150)))
+    for row in range(0, 150, 30):
+        rows = np.flatnonzero(known["user_id"].numpy() == int(x["user_id"][row]))[-4:]
+        support = {name: value.numpy()[rows] for name, value in known.items()}
+        adapted = model.adapt((support, label.numpy()[rows]))
+        expected = adapted.predict({name: value[row : row + 1] for name, value in x.items()})
+        assert found[row] == pytest.approx(expected[0], abs=1e-5)
+
+
 def test_bad_arguments(model, small_data, split, small_schema):
     with pytest.raises(ValueError, match="Received: `few=0`"):
         training.evaluate_cold_start(model, small_data, split, few=0)
@@ -85,6 +100,9 @@ def test_bad_arguments(model, small_data, split, small_schema):
         training.evaluate_cold_start(model, small_data, split, adapt="user_id", support=0)
     with pytest.raises(ValueError, match="`key='age'`"):
         training.evaluate_cold_start(model, small_data, split, adapt="age")
+    base = ck.models.FM(small_schema, embedding_dim=4)
+    with pytest.raises(ValueError, match="embeddings for, 'item_id'. Received: `'user_id'`"):
+        training.evaluate_cold_start(ck.models.MetaEmb(base), small_data, split, adapt="user_id")
     plain = ck.models.FM(small_schema, embedding_dim=4)
     with pytest.raises(ValueError, match="must have `adapt`"):
         training.evaluate_cold_start(plain, small_data, split, adapt="user_id")

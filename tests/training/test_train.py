@@ -13,7 +13,7 @@ import pytest
 
 import ctr_keras as ck
 from ctr_keras import training
-from ctr_keras.training.evaluate import Predictions, _evaluation
+from ctr_keras.training.evaluate import Predictions, _evaluation, scenario_names
 from tests.conftest import make_rows
 
 
@@ -262,6 +262,13 @@ def test_rows_without_a_group_are_no_group():
     assert (whole.gauc_row_share, found.gauc_row_share) == (1, pytest.approx(2 / 3))
 
 
+def test_scenarios_are_named_whatever_their_names_hold(tmp_path):
+    names = ["home\u2028page", "search", "cart\x0cone"]
+    vocabulary = ck.Vocabulary.write(tmp_path / "scenes.txt", names)
+    found = scenario_names(vocabulary, np.arange(5))
+    assert found.tolist() == ["(none)", "(unknown)", *names]
+
+
 def test_foreign_model_files_are_named(tmp_path, prepared):
     with pytest.raises(ValueError, match="nothing.keras"):
         training.evaluate(tmp_path / "nothing.keras", prepared / "test")
@@ -303,17 +310,29 @@ def test_models_that_learn_from_tasks(prepared, tmp_path):
     assert training.train(by_user, progress=False).history == trained.history
     by_item = dataclasses.replace(by_user, out=str(tmp_path / "b"), task="item_id", tasks=8)
     assert training.train(by_item, progress=False).history != trained.history
-    with pytest.raises(ValueError, match="FM learns from rows, not from tasks. Received: `task="):
-        training.train(
-            config(prepared, tmp_path / "c", model="FM", options={}, task="user_id"), progress=False
-        )
+    for name, value in {"task": "user_id", "tasks": 8, "every_row": True}.items():
+        message = f"FM learns from rows, not from tasks. Received: `{name}="
+        with pytest.raises(ValueError, match=message):
+            training.train(quick(prepared, tmp_path / name, **{name: value}), progress=False)
 
 
-def test_base_of_meta_emb_is_trained_first(prepared, tmp_path):
+def test_meta_emb_is_validated_on_new_items_by_a_base_that_is_trained_first(prepared, tmp_path):
     base = {"base": "DNN", "base_options": {"embedding_dim": 4, "units": [4]}}
-    settings = config(prepared, tmp_path, model="MetaEmb", options=base, epochs=1)
+    settings = config(
+        prepared, tmp_path, model="MetaEmb", options=base, epochs=1, tasks=4, every_row=True
+    )
     trained = training.train(settings, progress=False)
     model = training.load_model(trained.model)
+    x, y = next(iter(ck.data.read(prepared / "valid", model.schema, 300)))
+    new = model.predict({**x, "item_id": np.ones(300, "int32")}, verbose=0)
+    assert trained.history[0]["val_auc"] == pytest.approx(ck.metrics.auc(y, new), abs=1e-3)
+    assert ck.metrics.auc(y, model.predict(x, verbose=0)) != pytest.approx(
+        ck.metrics.auc(y, new), abs=1e-3
+    )
+    with pytest.raises(ValueError, match="embeddings for, 'item_id'. Received: `'user_id'`"):
+        training.train(
+            dataclasses.replace(settings, out=str(tmp_path / "b"), task="user_id"), progress=False
+        )
     for mine, theirs in zip(model.base.weights, weights(tmp_path / "base/best.keras"), strict=True):
         np.testing.assert_array_equal(mine, theirs)
     alone = config(

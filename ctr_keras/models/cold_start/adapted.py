@@ -47,11 +47,11 @@ class Adapted:
 
     def probability(self, features: dict[str, Any]) -> tf.Tensor:
         """As `predict`, in a graph too."""
-        names = list(self.model.input)
+        tensors = {name: tf.convert_to_tensor(value) for name, value in features.items()}
         if self.is_single:
-            features = _as_one_task(dict(features))
-        shape = tf.shape(features[names[0]])[:2]
-        rows = TaskRows.of(features, tf.zeros(shape), tf.ones(shape), names)
+            tensors = _as_one_task(tensors)
+        shape = tf.shape(next(iter(tensors.values())))[:2]
+        rows = TaskRows.of(tensors, tf.zeros(shape), tf.ones(shape), list(self.model.input))
         probability = self.model.adapted_probability(rows, self.fast)
         return probability[0] if self.is_single else probability
 
@@ -59,13 +59,15 @@ class Adapted:
 def support_rows(support: tuple, names: list[str]) -> tuple[TaskRows, bool]:
     """The rows to adapt to, as `adapt` takes them, and whether they are those of one task."""
     features, label, weight = keras.utils.unpack_x_y_sample_weight(support)
+    tensors = {name: tf.convert_to_tensor(value) for name, value in features.items()}
     label = tf.convert_to_tensor(label)
-    weight = tf.ones_like(label) if weight is None else weight
+    weight = tf.ones_like(label) if weight is None else tf.convert_to_tensor(weight)
     is_single = len(label.shape) == 1
     if is_single:
-        features, label, weight = _as_one_task((dict(features), label, weight))
-    return TaskRows.of(features, label, weight, names), is_single
+        tensors = _as_one_task(tensors)
+        label, weight = label[tf.newaxis], weight[tf.newaxis]
+    return TaskRows.of(tensors, label, weight, names), is_single
 
 
-def _as_one_task(values: Any) -> Any:
-    return tf.nest.map_structure(lambda x: tf.expand_dims(x, 0), values)
+def _as_one_task(features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    return {name: value[tf.newaxis] for name, value in features.items()}

@@ -32,7 +32,7 @@ class DropoutNet(WrappingModel):
     a cross of that feature (`WideDeep`) still tells it. A hashed id is never unknown.
 
     The model shares its weights with the base and trains them; the base's own auxiliary losses
-    stay. A base with an id of one side only has that side's dropped.
+    stay. Of a base with an id of one side only, the other side's rate must be 0.
 
     Args:
         base: A model of this package.

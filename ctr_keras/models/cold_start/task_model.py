@@ -121,7 +121,8 @@ class TaskModel(CTRModel):
             support: `(features, label)` or `(features, label, weight)`: those of one task,
                 features `(rows, ...)` and label `(rows,)`, or of several with an axis `tasks` in
                 front, as `ck.data.read_tasks` yields them. A row of weight 0 is padding; a task
-                without rows keeps the shared weights.
+                without rows keeps the shared weights. A model that learned from a share of the
+                negatives (`negative_ratio`) adapts to that share of them.
 
         Returns:
             An `Adapted`, whose `predict` takes rows of the same tasks in the same order. The model
