@@ -17,7 +17,7 @@ from ctr_keras.encoding import group_key
 from ctr_keras.schema import Feature, Schema
 from ctr_keras.sources import Report, to_stderr
 
-_FORMAT = 1
+_FORMAT = 2
 # What one reads of a row: `ck.pretraining.read_pairs` makes batches of it.
 SCHEMA = Schema(
     (
@@ -51,8 +51,9 @@ def prepare(
     """Make pairs of a CSV with a query, an item and how relevant it is; defaults: Home Depot's.
 
     A row whose relevance is at least `positive_from` is a pair. Its hard negative is an item of the
-    same query of at most `negative_up_to`, if there is one; several take turns. All pairs of a
-    query are in one split, so that held-out queries are new.
+    same query of at most `negative_up_to`, if there is one that is not also in a pair of the query
+    by its id or its text; several take turns. All pairs of a query are in one split, so that
+    held-out queries are new.
 
     Args:
         out: Folder to make: `schema.json`, `train/`, `valid/` and `test/`.
@@ -145,9 +146,14 @@ def _pairs(rows: pd.DataFrame, positive_from: float, negative_up_to: float) -> p
     """The pairs with their hard negatives, `""` where there is none."""
     pairs = rows[rows["relevance"] >= positive_from].drop(columns="relevance")
     pairs = pairs.reset_index(drop=True)
-    low = rows[rows["relevance"] <= negative_up_to].groupby("query")["item"].agg(list)
+    low = rows[rows["relevance"] <= negative_up_to]
+    # The same item may have been judged twice, and two products may have one text.
+    for same in ("item_id", "item"):
+        right, judged = (pd.MultiIndex.from_frame(part[["query", same]]) for part in (pairs, low))
+        low = low[~judged.isin(right)]
+    of_query = low.groupby("query")["item"].agg(list)
     turn = pairs.groupby("query").cumcount()
-    found = pairs["query"].map(low)
+    found = pairs["query"].map(of_query)
     negatives = [
         items[n % len(items)] if isinstance(items, list) else ""
         for items, n in zip(found, turn, strict=True)

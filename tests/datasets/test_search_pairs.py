@@ -46,8 +46,31 @@ def test_pairs_by_hand():
     ]
 
 
-def frame_by_role():
-    return frame().set_axis(["query", "item", "item_id", "relevance"], axis=1)
+def test_what_fits_a_query_is_no_hard_negative_of_it():
+    rows = [
+        ("bracket", "Angle Bracket", 1, 3.0),
+        ("bracket", "Angle Bracket", 1, 1.0),  # Judged twice.
+        ("bracket", "Angle Bracket", 2, 1.0),  # Another product of the same text.
+        ("bracket", "Bracket, Angle", 1, 1.0),  # The same product, of another text.
+        ("bracket", "L Bracket", 3, 3.0),
+        ("bracket", "Paint", 4, 1.0),
+        ("paint", "Paint", 4, 3.0),
+        ("paint", "Angle Bracket", 1, 1.0),
+        ("oak", "Table", 5, 3.0),
+        ("oak", "Table", 5, 1.0),
+    ]
+    pairs = search_pairs._pairs(frame_by_role(rows), 2.67, 1.67)
+    found = pairs[["query", "item", "negative"]].to_numpy().tolist()
+    assert found == [
+        ["bracket", "Angle Bracket", "Paint"],
+        ["bracket", "L Bracket", "Paint"],
+        ["paint", "Paint", "Angle Bracket"],
+        ["oak", "Table", ""],
+    ]
+
+
+def frame_by_role(rows=ROWS):
+    return frame(rows).set_axis(["query", "item", "item_id", "relevance"], axis=1)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
