@@ -73,7 +73,7 @@ def prepare(
 
     Raises:
         ValueError: an argument is out of range, a column is missing, a value is none (its row is
-            named), or a split would be empty.
+            named), a split would be empty, or `raw` lies where `out` would replace it.
     """
     if not negative_up_to < positive_from:
         raise ValueError(
@@ -82,6 +82,7 @@ def prepare(
         )
     if not 0 < held_out < 0.5:
         raise ValueError(f"`held_out` must be in (0, 0.5). Received: `held_out={held_out}`")
+    prepared.check_kept(out, raw=raw)
     names = {"query": query, "item": item, "item_id": item_id, "relevance": relevance}
     settings = {
         "format": _FORMAT, "raw": files.sha256(raw), **names, "positive_from": positive_from,

@@ -48,11 +48,12 @@ def prepare(
         Items of each split.
 
     Raises:
-        ValueError: there is no table of items or no such text, no item has both, or a split would
-            be empty.
+        ValueError: there is no table of items or no such text, no item has both, a split would be
+            empty, or `data` or `images` lie where `out` would replace them.
     """
     if not 0 < held_out < 0.5:
         raise ValueError(f"`held_out` must be in (0, 0.5). Received: `held_out={held_out}`")
+    prepared.check_kept(out, (PICTURES,), data=data, images=images)
     items, keys = read_items(data)
     titles = texts_of(items, "text", text)
     with open_pictures(images) as pictures:

@@ -125,6 +125,14 @@ def test_bad_arguments(tmp_path, change, message):
     assert not (tmp_path / "out").exists()
 
 
+def test_raw_files_are_not_replaced_by_what_is_made_of_them(tmp_path):
+    (tmp_path / "out/train").mkdir(parents=True)
+    path = many(tmp_path / "out/train/rows.csv")
+    with pytest.raises(ValueError, match="choose another `out`. Received: .*`raw="):
+        search_pairs.prepare(tmp_path / "out", path, report=quiet)
+    assert path.is_file()
+
+
 def test_bad_rows(tmp_path):
     path = tmp_path / "rows.csv"
     frame([*ROWS, (" ", "x", 8, 3.0)]).to_csv(path, index=False)

@@ -60,6 +60,22 @@ def test_a_row_an_item_that_has_both(items):
     assert again == counts
 
 
+def test_what_it_is_made_of_stays(items):
+    folder = items / "items/pictures"
+    folder.mkdir()
+    (items / "2.jpg").rename(folder / "2.jpg")
+    for data, images, name in (
+        (items / "items/../items", items / "posters.tar", "data"),
+        (items / "other", folder, "images"),
+    ):
+        with pytest.raises(ValueError, match=f"choose another `out`. Received: .*`{name}="):
+            titled_pictures.prepare(items / "items", data, images)
+    assert (items / "items/items.parquet").is_file() and (folder / "2.jpg").is_file()
+    quiet = {"held_out": 0.2, "report": lambda line: None}
+    titled_pictures.prepare(items / "items/titled", items / "items", items / "posters.tar", **quiet)
+    assert (items / "items/items.parquet").is_file()
+
+
 def test_command(items):
     result = CliRunner().invoke(
         cli.app,
