@@ -5,16 +5,18 @@ import posixpath
 from typing import Any
 
 import pandas as pd
+import tensorflow as tf
 
 from ctr_keras.data.picture_files import PictureFiles, open_pictures
 from ctr_keras.data.prepared_items import missing, pictures_of, read_items, texts_of
 from ctr_keras.data.write import write
 from ctr_keras.datasets import prepared, search_pairs
+from ctr_keras.encoding import group_key
 from ctr_keras.json_values import digest
 from ctr_keras.sources import Report, to_stderr
 
 PICTURES = "pictures"
-_FORMAT = 1
+_FORMAT = 2
 
 
 def prepare(
@@ -31,7 +33,9 @@ def prepare(
     """Make a row of each item that has a title and a picture, for `views="text-picture"`.
 
     Nobody searched for them, so `query` and `negative` are empty. Rows are those of
-    `search_pairs.TITLED_SCHEMA`; pictures lie in `pictures`, as they are.
+    `search_pairs.TITLED_SCHEMA`. Their `item_id` is an integer: that of an item whose id is a
+    string is its fingerprint, as of groups. Pictures lie in `pictures`, as they are, and are named
+    by it.
 
     Args:
         out: Folder to make: `schema.json`, `train/`, `valid/`, `test/` and `pictures/`.
@@ -73,7 +77,8 @@ def prepare(
                 f"No item has a title and a picture. Received: `text={text!r}`, "
                 f"`images={str(images)!r}`"
             )
-        rows = pd.DataFrame({"item_id": keys[kept], "title": [titles[n] for n in kept]})
+        numbers = group_key(tf.constant(keys[kept])).numpy()
+        rows = pd.DataFrame({"item_id": numbers, "title": [titles[n] for n in kept]})
         rows = rows.assign(query="", negative="", label=1.0, source=[names[n] for n in kept])
         suffixes = rows["source"].map(lambda name: posixpath.splitext(name)[1])
         rows["item"] = rows["item_id"].astype(str) + suffixes

@@ -2,12 +2,14 @@ import tarfile
 
 import pandas as pd
 import pytest
+import tensorflow as tf
 from typer.testing import CliRunner
 
 import ctr_keras as ck
 from ctr_keras import cli
 from ctr_keras.data import read
 from ctr_keras.datasets import titled_pictures
+from ctr_keras.encoding import group_key
 
 IDS = list(range(2, 42))
 
@@ -74,6 +76,30 @@ def test_what_it_is_made_of_stays(items):
     quiet = {"held_out": 0.2, "report": lambda line: None}
     titled_pictures.prepare(items / "items/titled", items / "items", items / "posters.tar", **quiet)
     assert (items / "items/items.parquet").is_file()
+
+
+def test_items_whose_ids_are_strings(items):
+    hashed = ck.Vocabulary.hashing(50)
+    features = [ck.Feature("asin", "item", vocabulary=hashed, dtype="string")]
+    ck.Schema([*features, ck.Feature("label", "label", kind="number")]).save(items / "items")
+    ids = [f"../B{n:03}/x" for n in IDS]
+    paths = [f"posters/{n}.jpg" for n in IDS]
+    table = pd.DataFrame({"asin": ids, "title": [f"film {n}" for n in IDS], "path": paths})
+    table.to_parquet(items / "items/items.parquet")
+    out, lines = items / "data", []
+    counts = titled_pictures.prepare(
+        out, items / "items", items / "posters.tar", column="path", held_out=0.2,
+        report=lines.append,
+    )  # fmt: skip
+    assert lines[0].endswith("have no picture and are left out, such as ../B004/x, ../B005/x")
+    assert sum(counts.values()) == 38 and len(list((out / "pictures").iterdir())) == 38
+    for split in counts:
+        rows, _ = next(iter(read(out / split, batch_size=100)))
+        for number, title, item in zip(rows["item_id"], rows["title"], rows["item"], strict=True):
+            n = int(title.numpy().decode().removeprefix("film "))
+            assert number == group_key(tf.constant(f"../B{n:03}/x"))
+            assert item == f"{number}.jpg"
+            assert (out / "pictures" / f"{number}.jpg").read_bytes() == b"picture %d" % n
 
 
 def test_command(items):
