@@ -1,5 +1,6 @@
 """What people searched for and how well products fit, as pairs to learn representations from."""
 
+import contextlib
 import os
 import pathlib
 import zipfile
@@ -10,10 +11,12 @@ import pandas as pd
 import tensorflow as tf
 
 from ctr_keras import files
+from ctr_keras.data.manifest import Manifest
 from ctr_keras.data.split import SPLITS
 from ctr_keras.data.write import write
 from ctr_keras.datasets import prepared
 from ctr_keras.encoding import group_key
+from ctr_keras.json_values import digest
 from ctr_keras.schema import Feature, Schema
 from ctr_keras.sources import Report, to_stderr
 
@@ -88,15 +91,19 @@ def prepare(
         "format": _FORMAT, "raw": files.sha256(raw), **names, "positive_from": positive_from,
         "negative_up_to": negative_up_to, "held_out": held_out, "seed": seed,
     }  # fmt: skip
+    key = prepared.key_of(settings)
+    found = up_to_date(out, key)
+    if found is not None:
+        report(f"{out} is up to date")
+        return found
     rows = _read(pathlib.Path(raw), names)
     pairs = _pairs(rows, positive_from, negative_up_to)
     split = split_by_query(pairs["query"], held_out, seed)
-    key = prepared.key_of(settings)
     counts = {}
     with prepared.replacing(out, key, report=report) as staging:
         schema = SCHEMA.save(staging)
         for name, part in split_parts(pairs, split, held_out):
-            write(staging / name, schema, part, metadata={"key": key})
+            write(staging / name, schema, part, metadata=metadata_of(key))
             counts[name] = len(part)
             hard = int((part["negative"] != "").sum())
             report(f"{name}: {len(part):,} pairs, {hard:,} of them with a hard negative")
@@ -181,3 +188,42 @@ def split_parts(
                 f"{len(pairs)} pairs"
             )
         yield name, part
+
+
+def metadata_of(key: str, pictures: pathlib.Path | None = None) -> dict[str, str]:
+    """What manifests of pairs keep for `up_to_date`.
+
+    Args:
+        key: What decides the content of the prepared folder.
+        pictures: Folder of the pictures that belong to the pairs, all of them in place.
+    """
+    if pictures is None:
+        return {"key": key}
+    paths = [path for path in pictures.rglob("*") if path.is_file()]
+    content = {path.relative_to(pictures).as_posix(): files.sha256(path) for path in paths}
+    return {"key": key, "pictures": digest(content)}
+
+
+def up_to_date(
+    out: str | os.PathLike, key: str, pictures: str | None = None
+) -> dict[str, int] | None:
+    """Pairs of each split, if `out` was prepared with the same key and is whole.
+
+    Args:
+        out: A folder that may hold pairs.
+        key: As of `metadata_of`.
+        pictures: Name of the folder of pictures in `out`, where the pairs have some.
+    """
+    folder = pathlib.Path(out)
+    with contextlib.suppress(OSError, ValueError):
+        if not all(prepared.is_written(folder, name, key) for name in SPLITS):
+            return None
+        expected = metadata_of(key, folder / pictures if pictures else None)
+        fingerprint = Schema.load(folder).fingerprint
+        manifests = {name: Manifest.load(folder / name) for name in SPLITS}
+        if all(
+            manifest.metadata == expected and manifest.schema.fingerprint == fingerprint
+            for manifest in manifests.values()
+        ):
+            return {name: manifest.rows for name, manifest in manifests.items()}
+    return None

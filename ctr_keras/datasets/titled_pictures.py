@@ -1,5 +1,6 @@
 """The titles and pictures of prepared data's items, as pairs to learn representations from."""
 
+import hashlib
 import os
 import posixpath
 from typing import Any
@@ -93,21 +94,32 @@ def _write(
     seed: int,
     report: Report,
 ) -> dict[str, int]:
+    in_order = rows.iloc[rows["source"].map(pictures.order).argsort()]
+    key = _key_of(in_order, pictures, held_out, seed)
+    found = search_pairs.up_to_date(out, key, PICTURES)
+    if found is not None:
+        report(f"{out} is up to date")
+        return found
     splits = search_pairs.split_by_query(rows["item_id"].astype(str), held_out, seed)
-    settings: dict[str, Any] = {
-        "titled_pictures": _FORMAT, "rows": digest(rows.to_dict("list")), "held_out": held_out,
-        "seed": seed,
-    }  # fmt: skip
-    key = prepared.key_of(settings)
     counts = {}
     with prepared.replacing(out, key, own=(PICTURES,), report=report) as staging:
         (staging / PICTURES).mkdir(exist_ok=True)
-        in_order = rows.iloc[rows["source"].map(pictures.order).argsort()]
         for source, name in zip(in_order["source"], in_order["item"], strict=True):
             (staging / PICTURES / name).write_bytes(pictures.read(source))
+        metadata = search_pairs.metadata_of(key, staging / PICTURES)
         schema = search_pairs.TITLED_SCHEMA.save(staging)
         for name, part in search_pairs.split_parts(rows, splits, held_out):
-            write(staging / name, schema, part.drop(columns="source"), metadata={"key": key})
+            write(staging / name, schema, part.drop(columns="source"), metadata=metadata)
             counts[name] = len(part)
             report(f"{name}: {len(part):,} items")
     return counts
+
+
+def _key_of(rows: pd.DataFrame, pictures: PictureFiles, held_out: float, seed: int) -> str:
+    content = [hashlib.sha256(pictures.read(name)).hexdigest() for name in rows["source"]]
+    made = rows.drop(columns="source").assign(content=content).sort_index()
+    settings: dict[str, Any] = {
+        "titled_pictures": _FORMAT, "rows": digest(made.to_dict("list")), "held_out": held_out,
+        "seed": seed,
+    }  # fmt: skip
+    return prepared.key_of(settings)

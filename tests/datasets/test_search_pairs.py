@@ -109,6 +109,25 @@ def test_queries_are_held_out_whole(tmp_path):
     assert [items[place] for place in own] == [f"item {q[1:]} 0" for q in texts]
 
 
+def test_a_second_prepare_does_nothing(tmp_path):
+    raw, out, lines = many(tmp_path / "rows.csv"), tmp_path / "out", []
+
+    def prepare(**kwargs):
+        lines.clear()
+        return search_pairs.prepare(out, raw, **{"held_out": 0.2, **kwargs}, report=lines.append)
+
+    counts, before = prepare(), out.stat().st_ino
+    assert prepare() == counts and lines == [f"{out} is up to date"]
+    assert out.stat().st_ino == before
+    next((out / "test").glob("*.tfrecord")).unlink()
+    assert prepare() == counts and len(lines) == 3
+    (out / "schema.json").unlink()
+    assert prepare() == counts and len(lines) == 3
+    assert prepare(held_out=0.3) != counts and len(lines) == 3
+    many(raw, queries=61)
+    assert sum(prepare(held_out=0.3).values()) == 61
+
+
 @pytest.mark.parametrize(
     "change, message",
     [

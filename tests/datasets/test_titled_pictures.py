@@ -62,6 +62,41 @@ def test_a_row_an_item_that_has_both(items):
     assert again == counts
 
 
+@pytest.mark.parametrize("from_folder", [True, False])
+def test_a_second_prepare_does_nothing(items, from_folder):
+    out, images, lines = items / "data", items / "posters.tar", []
+    if from_folder:
+        images = items / "photos"
+        images.mkdir()
+        for n in IDS:
+            (items / f"{n}.jpg").rename(images / f"{n}.jpg")
+
+    def is_made():
+        found = out.stat().st_ino if out.exists() else None
+        lines.clear()
+        counts.append(
+            titled_pictures.prepare(out, items / "items", images, held_out=0.2, report=lines.append)
+        )
+        assert counts[-1] == counts[0]
+        assert (out / "pictures/2.jpg").read_bytes() == content[0]
+        return out.stat().st_ino != found
+
+    counts, content = [], [b"picture 2"]
+    assert is_made()
+    assert not is_made() and lines[-1] == f"{out} is up to date"
+    for damage in (
+        lambda: (out / "pictures/2.jpg").unlink(),
+        lambda: (out / "pictures/2.jpg").write_bytes(b"pictur"),
+        lambda: next((out / "valid").glob("*.tfrecord")).unlink(),
+    ):
+        damage()
+        assert is_made() and not is_made()
+    if from_folder:
+        content[0] = b"another 2"
+        (images / "2.jpg").write_bytes(content[0])
+        assert is_made() and not is_made()
+
+
 def test_what_it_is_made_of_stays(items):
     folder = items / "items/pictures"
     folder.mkdir()
