@@ -102,6 +102,30 @@ def up_to_date(out: str | os.PathLike, key: str) -> Prepared | None:
     return None
 
 
+def check_kept(
+    out: str | os.PathLike, own: Sequence[str] = (), **sources: str | os.PathLike
+) -> None:
+    """Refuse an `out` that would take the place of what it is made of.
+
+    Args:
+        out: The folder to make.
+        own: As of `replacing`.
+        **sources: Files and folders that are read, by the names of the arguments that give them.
+
+    Raises:
+        ValueError: one of them is `out`, or lies in a part of it that is replaced.
+    """
+    folder = pathlib.Path(out).resolve()
+    replaced = [folder / name for name in (*_OWN, *own)]
+    for name, source in sources.items():
+        path = pathlib.Path(source).resolve()
+        if path == folder or any(path.is_relative_to(part) for part in replaced):
+            raise ValueError(
+                f"`out` would take the place of `{name}`, which it is made of: choose another "
+                f"`out`. Received: `out={str(out)!r}`, `{name}={str(source)!r}`"
+            )
+
+
 @contextlib.contextmanager
 def replacing(
     out: str | os.PathLike, key: str, own: Sequence[str] = (), report: Report = to_stderr

@@ -1,5 +1,6 @@
 """What people searched for and how well products fit, as pairs to learn representations from."""
 
+import contextlib
 import os
 import pathlib
 import zipfile
@@ -10,14 +11,16 @@ import pandas as pd
 import tensorflow as tf
 
 from ctr_keras import files
+from ctr_keras.data.manifest import Manifest
 from ctr_keras.data.split import SPLITS
 from ctr_keras.data.write import write
 from ctr_keras.datasets import prepared
 from ctr_keras.encoding import group_key
+from ctr_keras.json_values import digest
 from ctr_keras.schema import Feature, Schema
 from ctr_keras.sources import Report, to_stderr
 
-_FORMAT = 1
+_FORMAT = 2
 # What one reads of a row: `ck.pretraining.read_pairs` makes batches of it.
 SCHEMA = Schema(
     (
@@ -51,8 +54,9 @@ def prepare(
     """Make pairs of a CSV with a query, an item and how relevant it is; defaults: Home Depot's.
 
     A row whose relevance is at least `positive_from` is a pair. Its hard negative is an item of the
-    same query of at most `negative_up_to`, if there is one; several take turns. All pairs of a
-    query are in one split, so that held-out queries are new.
+    same query of at most `negative_up_to`, if there is one that is not also in a pair of the query
+    by its id or its text; several take turns. All pairs of a query are in one split, so that
+    held-out queries are new.
 
     Args:
         out: Folder to make: `schema.json`, `train/`, `valid/` and `test/`.
@@ -72,7 +76,7 @@ def prepare(
 
     Raises:
         ValueError: an argument is out of range, a column is missing, a value is none (its row is
-            named), or a split would be empty.
+            named), a split would be empty, or `raw` lies where `out` would replace it.
     """
     if not negative_up_to < positive_from:
         raise ValueError(
@@ -81,20 +85,25 @@ def prepare(
         )
     if not 0 < held_out < 0.5:
         raise ValueError(f"`held_out` must be in (0, 0.5). Received: `held_out={held_out}`")
+    prepared.check_kept(out, raw=raw)
     names = {"query": query, "item": item, "item_id": item_id, "relevance": relevance}
     settings = {
         "format": _FORMAT, "raw": files.sha256(raw), **names, "positive_from": positive_from,
         "negative_up_to": negative_up_to, "held_out": held_out, "seed": seed,
     }  # fmt: skip
+    key = prepared.key_of(settings)
+    found = up_to_date(out, key)
+    if found is not None:
+        report(f"{out} is up to date")
+        return found
     rows = _read(pathlib.Path(raw), names)
     pairs = _pairs(rows, positive_from, negative_up_to)
     split = split_by_query(pairs["query"], held_out, seed)
-    key = prepared.key_of(settings)
     counts = {}
     with prepared.replacing(out, key, report=report) as staging:
         schema = SCHEMA.save(staging)
         for name, part in split_parts(pairs, split, held_out):
-            write(staging / name, schema, part, metadata={"key": key})
+            write(staging / name, schema, part, metadata=metadata_of(key))
             counts[name] = len(part)
             hard = int((part["negative"] != "").sum())
             report(f"{name}: {len(part):,} pairs, {hard:,} of them with a hard negative")
@@ -145,9 +154,14 @@ def _pairs(rows: pd.DataFrame, positive_from: float, negative_up_to: float) -> p
     """The pairs with their hard negatives, `""` where there is none."""
     pairs = rows[rows["relevance"] >= positive_from].drop(columns="relevance")
     pairs = pairs.reset_index(drop=True)
-    low = rows[rows["relevance"] <= negative_up_to].groupby("query")["item"].agg(list)
+    low = rows[rows["relevance"] <= negative_up_to]
+    # The same item may have been judged twice, and two products may have one text.
+    for same in ("item_id", "item"):
+        right, judged = (pd.MultiIndex.from_frame(part[["query", same]]) for part in (pairs, low))
+        low = low[~judged.isin(right)]
+    of_query = low.groupby("query")["item"].agg(list)
     turn = pairs.groupby("query").cumcount()
-    found = pairs["query"].map(low)
+    found = pairs["query"].map(of_query)
     negatives = [
         items[n % len(items)] if isinstance(items, list) else ""
         for items, n in zip(found, turn, strict=True)
@@ -174,3 +188,42 @@ def split_parts(
                 f"{len(pairs)} pairs"
             )
         yield name, part
+
+
+def metadata_of(key: str, pictures: pathlib.Path | None = None) -> dict[str, str]:
+    """What manifests of pairs keep for `up_to_date`.
+
+    Args:
+        key: What decides the content of the prepared folder.
+        pictures: Folder of the pictures that belong to the pairs, all of them in place.
+    """
+    if pictures is None:
+        return {"key": key}
+    paths = [path for path in pictures.rglob("*") if path.is_file()]
+    content = {path.relative_to(pictures).as_posix(): files.sha256(path) for path in paths}
+    return {"key": key, "pictures": digest(content)}
+
+
+def up_to_date(
+    out: str | os.PathLike, key: str, pictures: str | None = None
+) -> dict[str, int] | None:
+    """Pairs of each split, if `out` was prepared with the same key and is whole.
+
+    Args:
+        out: A folder that may hold pairs.
+        key: As of `metadata_of`.
+        pictures: Name of the folder of pictures in `out`, where the pairs have some.
+    """
+    folder = pathlib.Path(out)
+    with contextlib.suppress(OSError, ValueError):
+        if not all(prepared.is_written(folder, name, key) for name in SPLITS):
+            return None
+        expected = metadata_of(key, folder / pictures if pictures else None)
+        fingerprint = Schema.load(folder).fingerprint
+        manifests = {name: Manifest.load(folder / name) for name in SPLITS}
+        if all(
+            manifest.metadata == expected and manifest.schema.fingerprint == fingerprint
+            for manifest in manifests.values()
+        ):
+            return {name: manifest.rows for name, manifest in manifests.items()}
+    return None

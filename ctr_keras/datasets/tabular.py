@@ -73,8 +73,8 @@ def prepare(
         `Prepared`: the folder and the numbers of its splits.
 
     Raises:
-        ValueError: a file, column or value is not what it should be (named with its row), or a
-            split would be empty.
+        ValueError: a file, column or value is not what it should be (named with its row), a
+            split would be empty, or `path` lies where `out` would replace it.
         OSError: the disk is full.
 
     Example:
@@ -83,6 +83,7 @@ def prepare(
     >>> tabular.prepare("tf_data/mine", "clicks.csv", "schema.json")
     """
     check_fractions(fractions)
+    prepared.check_kept(out, path=path)
     sampling = DownSampling(negative_ratio, negative_seed)
     sources = table_files(path)
     schema = _schema(sources, path, schema, list_separator, report)

@@ -114,3 +114,12 @@ def test_two_at_once_and_files_in_the_way(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="`out` must be a folder"):
         make(tmp_path / "file", "k")
+
+
+def test_what_is_read_is_not_replaced(tmp_path):
+    out = tmp_path / "data"
+    for lost in (".", "train", "train/rows.csv", "items.parquet", "pictures/more"):
+        with pytest.raises(ValueError, match="choose another `out`. Received: `out=.*`raw="):
+            prepared.check_kept(out, ("pictures",), raw=out / "../data" / lost)
+    for kept in ("rows.csv", "raw", "..", "../train", "photos"):
+        prepared.check_kept(out, ("pictures",), raw=out / kept)

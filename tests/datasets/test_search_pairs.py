@@ -46,8 +46,31 @@ def test_pairs_by_hand():
     ]
 
 
-def frame_by_role():
-    return frame().set_axis(["query", "item", "item_id", "relevance"], axis=1)
+def test_what_fits_a_query_is_no_hard_negative_of_it():
+    rows = [
+        ("bracket", "Angle Bracket", 1, 3.0),
+        ("bracket", "Angle Bracket", 1, 1.0),  # Judged twice.
+        ("bracket", "Angle Bracket", 2, 1.0),  # Another product of the same text.
+        ("bracket", "Bracket, Angle", 1, 1.0),  # The same product, of another text.
+        ("bracket", "L Bracket", 3, 3.0),
+        ("bracket", "Paint", 4, 1.0),
+        ("paint", "Paint", 4, 3.0),
+        ("paint", "Angle Bracket", 1, 1.0),
+        ("oak", "Table", 5, 3.0),
+        ("oak", "Table", 5, 1.0),
+    ]
+    pairs = search_pairs._pairs(frame_by_role(rows), 2.67, 1.67)
+    found = pairs[["query", "item", "negative"]].to_numpy().tolist()
+    assert found == [
+        ["bracket", "Angle Bracket", "Paint"],
+        ["bracket", "L Bracket", "Paint"],
+        ["paint", "Paint", "Angle Bracket"],
+        ["oak", "Table", ""],
+    ]
+
+
+def frame_by_role(rows=ROWS):
+    return frame(rows).set_axis(["query", "item", "item_id", "relevance"], axis=1)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
@@ -86,6 +109,25 @@ def test_queries_are_held_out_whole(tmp_path):
     assert [items[place] for place in own] == [f"item {q[1:]} 0" for q in texts]
 
 
+def test_a_second_prepare_does_nothing(tmp_path):
+    raw, out, lines = many(tmp_path / "rows.csv"), tmp_path / "out", []
+
+    def prepare(**kwargs):
+        lines.clear()
+        return search_pairs.prepare(out, raw, **{"held_out": 0.2, **kwargs}, report=lines.append)
+
+    counts, before = prepare(), out.stat().st_ino
+    assert prepare() == counts and lines == [f"{out} is up to date"]
+    assert out.stat().st_ino == before
+    next((out / "test").glob("*.tfrecord")).unlink()
+    assert prepare() == counts and len(lines) == 3
+    (out / "schema.json").unlink()
+    assert prepare() == counts and len(lines) == 3
+    assert prepare(held_out=0.3) != counts and len(lines) == 3
+    many(raw, queries=61)
+    assert sum(prepare(held_out=0.3).values()) == 61
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
@@ -100,6 +142,14 @@ def test_bad_arguments(tmp_path, change, message):
     with pytest.raises(ValueError, match=message):
         search_pairs.prepare(tmp_path / "out", path, report=quiet, **change)
     assert not (tmp_path / "out").exists()
+
+
+def test_raw_files_are_not_replaced_by_what_is_made_of_them(tmp_path):
+    (tmp_path / "out/train").mkdir(parents=True)
+    path = many(tmp_path / "out/train/rows.csv")
+    with pytest.raises(ValueError, match="choose another `out`. Received: .*`raw="):
+        search_pairs.prepare(tmp_path / "out", path, report=quiet)
+    assert path.is_file()
 
 
 def test_bad_rows(tmp_path):

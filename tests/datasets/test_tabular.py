@@ -311,6 +311,15 @@ def test_a_second_prepare_does_nothing(csv, tmp_path):
     assert not prepare(tmp_path / "out", csv).reused
 
 
+def test_raw_files_are_not_replaced_by_what_is_made_of_them(csv, tmp_path):
+    raw = tmp_path / "out/train/clicks.csv"
+    raw.parent.mkdir(parents=True)
+    csv.rename(raw)
+    with pytest.raises(ValueError, match="choose another `out`"):
+        prepare(tmp_path / "out", raw.parent)
+    assert raw.is_file()
+
+
 def broken(csv, column, row, value):
     frame = clicks().astype(object)
     frame.loc[row, column] = value

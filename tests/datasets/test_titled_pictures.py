@@ -2,12 +2,14 @@ import tarfile
 
 import pandas as pd
 import pytest
+import tensorflow as tf
 from typer.testing import CliRunner
 
 import ctr_keras as ck
 from ctr_keras import cli
 from ctr_keras.data import read
 from ctr_keras.datasets import titled_pictures
+from ctr_keras.encoding import group_key
 
 IDS = list(range(2, 42))
 
@@ -58,6 +60,81 @@ def test_a_row_an_item_that_has_both(items):
         out, items / "items", items / "posters.tar", held_out=0.2, report=lambda line: None
     )
     assert again == counts
+
+
+@pytest.mark.parametrize("from_folder", [True, False])
+def test_a_second_prepare_does_nothing(items, from_folder):
+    out, images, lines = items / "data", items / "posters.tar", []
+    if from_folder:
+        images = items / "photos"
+        images.mkdir()
+        for n in IDS:
+            (items / f"{n}.jpg").rename(images / f"{n}.jpg")
+
+    def is_made():
+        found = out.stat().st_ino if out.exists() else None
+        lines.clear()
+        counts.append(
+            titled_pictures.prepare(out, items / "items", images, held_out=0.2, report=lines.append)
+        )
+        assert counts[-1] == counts[0]
+        assert (out / "pictures/2.jpg").read_bytes() == content[0]
+        return out.stat().st_ino != found
+
+    counts, content = [], [b"picture 2"]
+    assert is_made()
+    assert not is_made() and lines[-1] == f"{out} is up to date"
+    for damage in (
+        lambda: (out / "pictures/2.jpg").unlink(),
+        lambda: (out / "pictures/2.jpg").write_bytes(b"pictur"),
+        lambda: next((out / "valid").glob("*.tfrecord")).unlink(),
+    ):
+        damage()
+        assert is_made() and not is_made()
+    if from_folder:
+        content[0] = b"another 2"
+        (images / "2.jpg").write_bytes(content[0])
+        assert is_made() and not is_made()
+
+
+def test_what_it_is_made_of_stays(items):
+    folder = items / "items/pictures"
+    folder.mkdir()
+    (items / "2.jpg").rename(folder / "2.jpg")
+    for data, images, name in (
+        (items / "items/../items", items / "posters.tar", "data"),
+        (items / "other", folder, "images"),
+    ):
+        with pytest.raises(ValueError, match=f"choose another `out`. Received: .*`{name}="):
+            titled_pictures.prepare(items / "items", data, images)
+    assert (items / "items/items.parquet").is_file() and (folder / "2.jpg").is_file()
+    quiet = {"held_out": 0.2, "report": lambda line: None}
+    titled_pictures.prepare(items / "items/titled", items / "items", items / "posters.tar", **quiet)
+    assert (items / "items/items.parquet").is_file()
+
+
+def test_items_whose_ids_are_strings(items):
+    hashed = ck.Vocabulary.hashing(50)
+    features = [ck.Feature("asin", "item", vocabulary=hashed, dtype="string")]
+    ck.Schema([*features, ck.Feature("label", "label", kind="number")]).save(items / "items")
+    ids = [f"../B{n:03}/x" for n in IDS]
+    paths = [f"posters/{n}.jpg" for n in IDS]
+    table = pd.DataFrame({"asin": ids, "title": [f"film {n}" for n in IDS], "path": paths})
+    table.to_parquet(items / "items/items.parquet")
+    out, lines = items / "data", []
+    counts = titled_pictures.prepare(
+        out, items / "items", items / "posters.tar", column="path", held_out=0.2,
+        report=lines.append,
+    )  # fmt: skip
+    assert lines[0].endswith("have no picture and are left out, such as ../B004/x, ../B005/x")
+    assert sum(counts.values()) == 38 and len(list((out / "pictures").iterdir())) == 38
+    for split in counts:
+        rows, _ = next(iter(read(out / split, batch_size=100)))
+        for number, title, item in zip(rows["item_id"], rows["title"], rows["item"], strict=True):
+            n = int(title.numpy().decode().removeprefix("film "))
+            assert number == group_key(tf.constant(f"../B{n:03}/x"))
+            assert item == f"{number}.jpg"
+            assert (out / "pictures" / f"{number}.jpg").read_bytes() == b"picture %d" % n
 
 
 def test_command(items):

@@ -18,7 +18,7 @@ from ctr_keras.datasets import prepared, search_pairs
 from ctr_keras.datasets.simulator.picture_looks import MARK, Looks, Views, draw, looks_of
 from ctr_keras.datasets.simulator.picture_texts import titles_of
 from ctr_keras.datasets.simulator.world import VIEW_STREAM, World, WorldConfig
-from ctr_keras.datasets.truth import PROBABILITY, file_of
+from ctr_keras.datasets.truth import PROBABILITY, file_of, is_whole
 from ctr_keras.sources import Report, to_stderr
 
 PICTURES = "pictures"
@@ -141,16 +141,10 @@ def prepare(
         "config": dataclasses.asdict(config),
     }
     key = prepared.key_of(settings)
-    with prepared.replacing(out, key, own=(PICTURES,), report=report) as staging:
-        looks = looks_of(made, config.noise)
-        _draw_all(staging / PICTURES, made, config, looks, pairs["place"].to_numpy(), report)
-        titles = pd.Series(titles_of(looks), made.item_id)
-        schema = search_pairs.TITLED_SCHEMA.save(staging)
-        for name, part in search_pairs.split_parts(pairs, splits, config.held_out):
-            write(staging / name, schema, _rows(part, titles), metadata={"key": key})
-            truth = ["query_item_id", "item_id", PROBABILITY, "best_probability"]
-            part[truth].to_parquet(file_of(staging, name), index=False)
-            report(f"{name}: {len(part):,} pairs")
+    if search_pairs.up_to_date(out, key, PICTURES) is not None and is_whole(out):
+        report(f"{out} is up to date")
+    else:
+        _write(out, key, made, config, pairs, splits, report)
     counts = {name: int((splits == number).sum()) for number, name in enumerate(SPLITS)}
     best = pairs["best_probability"].groupby(splits).mean()
     return SimulatedPictures(
@@ -184,6 +178,29 @@ def _pairs(world: World, config: PicturesConfig) -> pd.DataFrame:
             "best_probability": probability.max(axis=1),
         }
     )
+
+
+def _write(
+    out: str | os.PathLike,
+    key: str,
+    world: World,
+    config: PicturesConfig,
+    pairs: pd.DataFrame,
+    splits: np.ndarray,
+    report: Report,
+) -> None:
+    """Pictures, pairs, and the probabilities that they were drawn with."""
+    with prepared.replacing(out, key, own=(PICTURES,), report=report) as staging:
+        looks = looks_of(world, config.noise)
+        _draw_all(staging / PICTURES, world, config, looks, pairs["place"].to_numpy(), report)
+        metadata = search_pairs.metadata_of(key, staging / PICTURES)
+        titles = pd.Series(titles_of(looks), world.item_id)
+        schema = search_pairs.TITLED_SCHEMA.save(staging)
+        for name, part in search_pairs.split_parts(pairs, splits, config.held_out):
+            write(staging / name, schema, _rows(part, titles), metadata=metadata)
+            truth = ["query_item_id", "item_id", PROBABILITY, "best_probability"]
+            part[truth].to_parquet(file_of(staging, name), index=False)
+            report(f"{name}: {len(part):,} pairs")
 
 
 def _rows(pairs: pd.DataFrame, titles: pd.Series) -> pd.DataFrame:

@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import shutil
 
@@ -216,6 +217,19 @@ def test_the_same_world_has_the_same_pictures(made, tmp_path):
         path = pictures.PICTURES + "/" + name
         assert (made.folder / path).read_bytes() == (again.folder / path).read_bytes()
     assert again.pairs == made.pairs
+
+
+def test_a_second_prepare_does_nothing(made, tmp_path):
+    out, lines = tmp_path / "data", []
+    shutil.copytree(made.folder, out)
+    before = out.stat().st_ino
+    again = pictures.prepare(out, WORLD, CONFIG, report=lines.append)
+    assert again == dataclasses.replace(made, folder=out)
+    assert lines == [f"{out} is up to date"] and out.stat().st_ino == before
+    for lost in ("pictures/queries/7.png", "pictures/items/80.png", "valid/truth.parquet"):
+        (out / lost).unlink()
+        pictures.prepare(out, WORLD, CONFIG, report=quiet)
+        assert (out / lost).read_bytes() == (made.folder / lost).read_bytes()
 
 
 def test_made_anew_with_other_settings(made, tmp_path):
