@@ -96,6 +96,8 @@ def prepare(
     """
     rules = _Rules.checked(scenes, valid_share, time_format, text_buckets)
     paths = antm2c_raw.find(raw)
+    for path in paths:
+        prepared.check_kept(out, raw=path)
     optional = antm2c_raw.optional_columns(paths, report)
     settings = {
         "antm2c": _FORMAT,

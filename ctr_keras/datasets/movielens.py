@@ -122,6 +122,8 @@ def prepare(
         raise ValueError(f"`scenario` must be one of {SCENARIOS}. Received: `{scenario=}`")
     check_fractions(fractions)
     sampling = DownSampling(negative_ratio, negative_seed)
+    if raw is not None:
+        prepared.check_kept(out, raw=raw)
     files = resolve(SOURCES[variant], raw, cache, report)
     tables = parse(files)
     key = prepared.key_of(

@@ -125,6 +125,7 @@ def prepare(
     choice = Choice(tuple(behaviours), min_clicks, None if period is None else tuple(period))
     _check(rules, choice)
     path = taobao_raw.find(raw)
+    prepared.check_kept(out, raw=path)
     report(f"Using {path}")
     settings = {
         "taobao": _FORMAT,
