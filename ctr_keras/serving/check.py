@@ -18,7 +18,6 @@ from tensorflow.python.framework import op_def_registry
 from ctr_keras.extras import require
 from ctr_keras.schema import Schema
 from ctr_keras.serving.batching_parameters import BatchingParameters
-from ctr_keras.serving.c_session import CSession
 from ctr_keras.serving.errors import ServingError
 from ctr_keras.serving.loaded_model import LoadedModel
 from ctr_keras.serving.server_files import BATCHING_FILE, MODELS_FILE
@@ -61,7 +60,7 @@ class Check:
 def check(path: str | os.PathLike) -> Check:
     """Check an exported version with TensorFlow's own parts and TF Serving's own messages.
 
-    - `loader`: TensorFlow's C++ loader, which TF Serving uses, loads it.
+    - `loader`: TensorFlow's C++ loader, which TF Serving uses, loads it, its variables included.
     - `operations`: each operation of its graph is one of TensorFlow (or of tensorflow_text: named).
     - `signatures`: names, types and shapes are those that its schema asks for.
     - `warm-up`: a session of the C++ runtime answers each recorded request with probabilities, and
@@ -97,7 +96,7 @@ def check(path: str | os.PathLike) -> Check:
 
 
 def _loader(folder: pathlib.Path, schema: Schema) -> str:
-    CSession(folder)
+    LoadedModel(folder).close()
     return "LoadSavedModel of TensorFlow's C++"
 
 

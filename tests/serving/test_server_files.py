@@ -181,6 +181,14 @@ def test_check_of_a_good_version(version):
     assert "ok      loader" in found.to_text() and found.to_dict()["problems"] == {}
 
 
+def test_check_finds_missing_variables(copy):
+    """Of which TensorFlow's loader itself only logs, and which no request asks for here."""
+    shutil.rmtree(copy / "variables")
+    (copy / WARMUP).unlink()
+    problems = serving.check(copy).problems
+    assert list(problems) == ["loader"] and "variables are missing" in problems["loader"]
+
+
 def test_check_finds_damaged_variables(copy):
     file = copy / "variables" / "variables.data-00000-of-00001"
     file.write_bytes(file.read_bytes()[:100])
