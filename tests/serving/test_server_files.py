@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -178,7 +179,19 @@ def test_check_of_a_good_version(version):
     assert found.folder == version and not found.problems
     assert list(found.passed) == ["loader", "operations", "signatures", "warm-up", "server"]
     assert found.passed["warm-up"].startswith("300 requests answered, rank of 100 items")
+    assert found.passed["warm-up"].endswith("(1e-06 may be, in float32)")
     assert "ok      loader" in found.to_text() and found.to_dict()["problems"] == {}
+
+
+@pytest.mark.parametrize(("kind", "tolerance"), [("float16", "1e-02"), ("bfloat16", "5e-02")])
+def test_check_of_half_precision(kind, tolerance, small_schema, small_data, tmp_path):
+    """What the order of operations changes is more than in float32."""
+    keras.config.set_dtype_policy(f"mixed_{kind}")
+    model = ck.models.DIN(small_schema, embedding_dim=8)
+    version = serving.export(model, tmp_path / "din", warmup=small_data)
+    found = serving.check(version)
+    assert not found.problems
+    assert found.passed["warm-up"].endswith(f"({tolerance} may be, in {kind})")
 
 
 def test_check_finds_missing_variables(copy):
