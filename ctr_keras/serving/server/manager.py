@@ -67,7 +67,7 @@ class ModelManager:
         return sorted(self._models)
 
     def start(self) -> None:
-        """Load what is there, then watch."""
+        """Load what is there, until `stop` is called, then watch."""
         with self._upkeep:
             self._serve(self._first)
         self._thread.start()
@@ -193,6 +193,8 @@ class ModelManager:
             list(threads.map(lambda model: self._refresh_one(model, again), models))
 
     def _refresh_one(self, model: ServedModel, again: bool) -> None:
+        if self._stopped:
+            return
         try:
             model.refresh(again)
         except OSError as error:  # The disk may be back at the next look.
