@@ -882,7 +882,10 @@ def rank(
     top: Annotated[int, typer.Option(min=1, help="How many items.")] = 10,
     context: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Value of a context feature: hour=18. Repeatable."),
+        typer.Option(
+            "--set",
+            help="Value of a context feature, or in place of the user's: hour=18. Repeatable.",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -890,8 +893,18 @@ def rank(
     from ctr_keras import serving
 
     catalog = serving.Catalog.load(data)
-    profile = {**catalog.user(user), **_options(context or [])}
-    ranking = serving.Ranker(model).rank(profile, catalog.new_items(profile), top)
+    ranker = serving.Ranker(model, catalog.item_vectors)
+    given = _options(context or [])
+    known = [f.name for f in ranker.schema.inputs if f.name not in catalog.items]
+    for name in given:
+        if name not in known:
+            raise typer.BadParameter(
+                f"expected an input of the model that items do not bring along, one of "
+                f"{', '.join(known)}, got {name!r}",
+                param_hint="--set",
+            )
+    profile = {**catalog.user(user), **given}
+    ranking = ranker.rank(profile, catalog.new_items(profile), top)
     _print(serving.RankedList(user, catalog.item_key, ranking), as_json)
 
 
