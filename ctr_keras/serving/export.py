@@ -85,31 +85,39 @@ def export(
         require_serving_api()
     base = pathlib.Path(path)
     base.mkdir(parents=True, exist_ok=True)
-    there = all_versions(base)
-    version = max(there, default=0) + 1 if version is None else version
-    if not isinstance(version, int) or version < 1 or version in there:
-        raise ValueError(
-            "`version` must be a positive integer that is not there yet in "
-            f"{str(base)!r}. Received: `version={version!r}`"
-        )
-    target = base / str(version)
+    _number(base, version)  # Refused before the work.
     models, name = os.path.split(os.path.abspath(base))
     # A folder of its own, so that two exports at once do not write into each other's.
-    temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{version}.", dir=base))
+    temporary = pathlib.Path(tempfile.mkdtemp(prefix=".export.", dir=base))
     try:
         signatures = _save(model, text_encoder, temporary)
         if warmup is not None:
             write_warmup(temporary, name, model.schema, signatures, warmup)
-        card = model_card(model, name, version, signatures, data, metrics)
-        _write_json(temporary / MODEL_CARD_FILE, card)
+        card = model_card(model, name, signatures, data, metrics)
         _make_lasting(temporary)
         write_server_files(pathlib.Path(models), name)
-        os.replace(temporary, target)
+        with files.locked(base):  # Another export may have taken the number meanwhile.
+            number = _number(base, version)
+            _write_json(temporary / MODEL_CARD_FILE, {"version": number, **card})
+            target = base / str(number)
+            os.replace(temporary, target)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     files.sync(base)
     return target
+
+
+def _number(base: pathlib.Path, version: int | None) -> int:
+    """The number of a new version: the one that is wanted, or the next."""
+    there = all_versions(base)
+    number = max(there, default=0) + 1 if version is None else version
+    if not isinstance(number, int) or number < 1 or number in there:
+        raise ValueError(
+            "`version` must be a positive integer that is not there yet in "
+            f"{str(base)!r}. Received: `version={version!r}`"
+        )
+    return number
 
 
 def _check_text_encoder(model: CTRModel, text_encoder: keras.Model | None) -> None:

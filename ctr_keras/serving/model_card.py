@@ -26,24 +26,21 @@ _PACKAGES = (
 def model_card(
     model: CTRModel,
     name: str,
-    version: int,
     signatures: Sequence[str],
     data: str | os.PathLike | None,
     metrics: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    """What is known of a version, as JSON.
+    """What is known of a version, its number apart, as JSON.
 
     Args:
         model: The model.
         name: As the server calls it.
-        version: Its number.
         signatures: Names of its signatures.
         data: Prepared folder that the model was trained on, or one of its splits.
         metrics: How good it is.
     """
     return {
         "name": name,
-        "version": version,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "model": type(model).__name__,
         "weights": sum(int(w.shape.num_elements()) for w in _values(model)),
