@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ctr_keras.data import Manifest
+from ctr_keras.data.vector_table import ITEM_VECTORS, TEXT_VECTORS
 from ctr_keras.json_values import finite
 from ctr_keras.models import CTRModel
 
@@ -59,7 +60,8 @@ def _values(model: CTRModel) -> list:
 
 def _splits(folder: pathlib.Path) -> dict[str, Any]:
     """Rows and digest of each split of a prepared folder, or of the one split that it is."""
-    splits = sorted(path.parent for path in folder.glob("*/manifest.json")) or [folder]
+    found = sorted(path.parent for path in folder.glob("*/manifest.json"))
+    splits = [path for path in found if path.name not in (TEXT_VECTORS, ITEM_VECTORS)] or [folder]
     manifests = {split.name: Manifest.load(split) for split in splits}
     return {
         name: {

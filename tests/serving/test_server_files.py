@@ -166,6 +166,16 @@ def test_model_card(version, small_schema, small_data):
     assert card["versions"]["tensorflow"] == tf.__version__
 
 
+def test_model_card_of_data_with_vectors(model, small_data, tmp_path):
+    """Tables of vectors lie beside the splits and are none."""
+    shutil.copytree(small_data, tmp_path / "data" / "train")
+    for name in ("text_vectors", "item_vectors"):
+        ck.data.VectorTable.create(tmp_path / "data" / name, {"encoder": "mine"}, width=3)
+    version = serving.export(model, tmp_path / "din", data=tmp_path / "data")
+    card = json.loads((version / "assets.extra" / "model_card.json").read_text())
+    assert list(card["data"]) == ["train"]
+
+
 @pytest.mark.parametrize("argument", ["warmup", "data"])
 def test_data_that_is_not_there_leaves_no_version(argument, model, tmp_path):
     with pytest.raises(ValueError, match="No data set there"):
