@@ -30,6 +30,7 @@ def export(
     *,
     version: int | None = None,
     text_encoder: keras.Model | None = None,
+    made_by: Mapping[str, str] | None = None,
     warmup: str | os.PathLike | None = None,
     data: str | os.PathLike | None = None,
     metrics: Mapping[str, Any] | None = None,
@@ -62,6 +63,8 @@ def export(
         text_encoder: Of a model with encoded texts: the `ck.pretraining.TextEncoder` that made
             their vectors. It becomes part of the graph, which then takes the texts themselves and
             needs the operations of `tensorflow_text` (TF Serving has them).
+        made_by: What tells that encoder from others, as in `ck.data.VectorTable.encoder`, for the
+            model card.
         warmup: Folder that `ck.data.write` made, such as `tf_data/movielens/valid`. Of its first
             100 rows the server runs a request a signature before the version takes traffic.
         data: Prepared folder that the model was trained on, for the model card.
@@ -93,7 +96,7 @@ def export(
         signatures = _save(model, text_encoder, temporary)
         if warmup is not None:
             write_warmup(temporary, name, model.schema, signatures, warmup)
-        card = model_card(model, name, signatures, data, metrics)
+        card = model_card(model, name, signatures, data, metrics, made_by)
         _make_lasting(temporary)
         write_server_files(pathlib.Path(models), name)
         with files.locked(base):  # Another export may have taken the number meanwhile.

@@ -30,6 +30,7 @@ def model_card(
     signatures: Sequence[str],
     data: str | os.PathLike | None,
     metrics: Mapping[str, Any] | None,
+    made_by: Mapping[str, str] | None,
 ) -> dict[str, Any]:
     """What is known of a version, its number apart, as JSON.
 
@@ -39,6 +40,7 @@ def model_card(
         signatures: Names of its signatures.
         data: Prepared folder that the model was trained on, or one of its splits.
         metrics: How good it is.
+        made_by: The encoder of its texts.
     """
     return {
         "name": name,
@@ -48,6 +50,7 @@ def model_card(
         "negative_ratio": model.negative_ratio,
         "signatures": list(signatures),
         "schema": model.schema.fingerprint,
+        "text_encoder": None if made_by is None else dict(made_by),
         "data": None if data is None else _splits(pathlib.Path(data)),
         "metrics": None if metrics is None else finite(dict(metrics)),
         "versions": {"python": platform.python_version(), **_versions()},

@@ -173,7 +173,7 @@ def test_model_card_of_data_with_vectors(model, small_data, tmp_path):
         ck.data.VectorTable.create(tmp_path / "data" / name, {"encoder": "mine"}, width=3)
     version = serving.export(model, tmp_path / "din", data=tmp_path / "data")
     card = json.loads((version / "assets.extra" / "model_card.json").read_text())
-    assert list(card["data"]) == ["train"]
+    assert list(card["data"]) == ["train"] and card["text_encoder"] is None
 
 
 @pytest.mark.parametrize("argument", ["warmup", "data"])
