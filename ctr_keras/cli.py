@@ -720,10 +720,14 @@ def export(
     ] = None,
     encoder: Annotated[
         str | None,
-        typer.Option(help="Of a model with encoded texts: what `encode` was given."),
+        typer.Option(
+            help="Of a model with encoded texts: what `encode` was given; another is refused if "
+            "the model's training or --data tells."
+        ),
     ] = None,
     max_tokens: Annotated[
-        int | None, typer.Option(min=3, help="With --encoder: as `encode` was given.")
+        int | None,
+        typer.Option(min=3, help="With --encoder: as `encode` was given. Default: 64, as there."),
     ] = None,
     warmup: Annotated[
         pathlib.Path | None,
@@ -739,18 +743,23 @@ def export(
 ) -> None:
     """Write the SavedModel that TF Serving runs."""
     from ctr_keras import pretraining, serving, training
+    from ctr_keras.pretraining.text_encoder import identity
+    from ctr_keras.serving.made_by import check_made_by
 
     if max_tokens is not None and encoder is None:
         raise typer.BadParameter("needs --encoder", param_hint="--max-tokens")
-    made_of = None
+    text_encoder = made_by = None
     if encoder is not None:
         options = {} if max_tokens is None else {"max_tokens": max_tokens}
-        made_of = pretraining.TextEncoder.from_preset(encoder, **options)
+        text_encoder = pretraining.TextEncoder.from_preset(encoder, **options)
+        made_by = {**identity(encoder), "max_tokens": str(text_encoder.max_tokens)}
+        check_made_by(made_by, model, data)
     written = serving.export(
         training.load_model(model),
         out,
         version=version,
-        text_encoder=made_of,
+        text_encoder=text_encoder,
+        made_by=made_by,
         warmup=warmup,
         data=data,
         metrics=training.best_metrics(model),
@@ -882,7 +891,10 @@ def rank(
     top: Annotated[int, typer.Option(min=1, help="How many items.")] = 10,
     context: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Value of a context feature: hour=18. Repeatable."),
+        typer.Option(
+            "--set",
+            help="Value of a context feature, or in place of the user's: hour=18. Repeatable.",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -890,8 +902,18 @@ def rank(
     from ctr_keras import serving
 
     catalog = serving.Catalog.load(data)
-    profile = {**catalog.user(user), **_options(context or [])}
-    ranking = serving.Ranker(model).rank(profile, catalog.new_items(profile), top)
+    ranker = serving.Ranker(model, catalog.item_vectors)
+    given = _options(context or [])
+    known = [f.name for f in ranker.schema.inputs if f.name not in catalog.items]
+    for name in given:
+        if name not in known:
+            raise typer.BadParameter(
+                f"expected an input of the model that items do not bring along, one of "
+                f"{', '.join(known)}, got {name!r}",
+                param_hint="--set",
+            )
+    profile = {**catalog.user(user), **given}
+    ranking = ranker.rank(profile, catalog.new_items(profile), top)
     _print(serving.RankedList(user, catalog.item_key, ranking), as_json)
 
 

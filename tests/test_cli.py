@@ -3,8 +3,11 @@
 import json
 import sys
 
+import numpy as np
+import pandas as pd
 import pytest
 
+import ctr_keras as ck
 from ctr_keras import cli
 from tests.datasets.movielens_files import ratings, write_100k
 
@@ -106,9 +109,32 @@ def test_csv(run, tmp_path):
     assert status == 1 and "--set hour=" in err
     status, out, err = run(*rank, "--set", "hour=18")
     assert status == 0 and "the best for user u1" in out, err
+    for wrong in ("hours=18", "item_id=i1", "click=1"):
+        status, out, err = run(*rank, "--set", "hour=18", "--set", wrong)
+        assert status == 2 and "one of user_id, history_item_id, hour, got" in err and not out
     (tmp_path / "clicks.csv").write_text(lines[0] + "\nu1,i1,i2,3,1000,7\n")
     status, _, err = run(*prepare, "--schema", schema)
     assert status == 1 and "clicks.csv" in err
+
+
+def test_rank_with_vectors_of_items(run, raw, tmp_path):
+    data, model = tmp_path / "data", tmp_path / "model"
+    assert run("prepare", "movielens", "--raw", raw, "--out", data)[0] == 0
+    items = pd.read_parquet(data / "items.parquet")["item_id"].to_numpy()
+    vectors = np.random.default_rng(0).normal(size=(len(items), 4))
+    table = ck.data.VectorTable.create(data / "item_vectors", {"encoder": "mine"}, width=4)
+    table.extended(items, vectors, normalize=True)
+    train = ["train", "--data", data, "--out", model / "training", "--model", "VectorFusion"]
+    status, _, err = run(*train, "--set", "base=DNN", "--epochs", 1)
+    assert status == 0, err
+    best = model / "training" / "best.keras"
+    assert run("export", "--model", best, "--out", model)[0] == 0
+    rank = ["rank", "--model", model, "--data", data, "--user", 4]
+    status, out, err = run(*rank)
+    assert status == 0 and "the best for user 4" in out, err
+    (data / "item_vectors").rename(tmp_path / "item_vectors")
+    status, _, err = run(*rank)
+    assert status == 1 and "ctr-keras encode --items" in err and "--set" not in err
 
 
 def test_reproduce(run, raw, tmp_path):

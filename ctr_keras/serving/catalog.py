@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from ctr_keras.data.vector_table import ITEM_VECTORS, VectorTable
 from ctr_keras.schema import Schema
 
 
@@ -18,15 +19,17 @@ class Catalog:
         schema: The features.
         items: A row an item: its features, and what is to be shown, such as the title.
         users: A row a user: features and history as of the end of the data.
+        item_vectors: The vectors of the items, if the folder has any.
     """
 
     schema: Schema
     items: pd.DataFrame
     users: pd.DataFrame
+    item_vectors: VectorTable | None = None
 
     @classmethod
     def load(cls, folder: str | os.PathLike) -> "Catalog":
-        """Load `items.parquet` and `users.parquet` of a prepared folder."""
+        """Load `items.parquet`, `users.parquet` and the items' vectors of a prepared folder."""
         folder = pathlib.Path(folder)
         tables = {}
         for name in ("items", "users"):
@@ -37,7 +40,9 @@ class Catalog:
                     f"Received: `folder={str(folder)!r}`"
                 )
             tables[name] = pd.read_parquet(path)
-        return cls(Schema.load(folder), **tables)
+        has_vectors = (folder / ITEM_VECTORS).exists()
+        vectors = VectorTable.of_items(folder) if has_vectors else None
+        return cls(Schema.load(folder), **tables, item_vectors=vectors)
 
     @property
     def user_key(self) -> str:

@@ -12,13 +12,13 @@ import tensorflow as tf
 from google.protobuf import text_format
 from google.protobuf.message import DecodeError
 from google.protobuf.text_format import ParseError
+from tensorflow.core.framework import graph_pb2, node_def_pb2
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 from tensorflow.python.framework import op_def_registry
 
 from ctr_keras.extras import require
 from ctr_keras.schema import Schema
 from ctr_keras.serving.batching_parameters import BatchingParameters
-from ctr_keras.serving.c_session import CSession
 from ctr_keras.serving.errors import ServingError
 from ctr_keras.serving.loaded_model import LoadedModel
 from ctr_keras.serving.server_files import BATCHING_FILE, MODELS_FILE
@@ -30,7 +30,9 @@ from ctr_keras.serving.warmup_requests import read_requests, require_serving_api
 
 # Of tensorflow_text, which TF Serving is built with.
 _TEXT_OPERATIONS = ("FastBertNormalize", "FastWordpieceTokenizeWithOffsets")
-_TOLERANCE = 1e-6
+# How far `rank` may be from `serving_default`, which computes the same in another order: some ten
+# times the precision of a number.
+_TOLERANCES = {tf.bfloat16: 5e-2, tf.float16: 1e-2, tf.float32: 1e-6}
 # What checks raise of files that are damaged, missing or wrong.
 _PROBLEMS = (ValueError, OSError, ServingError, ParseError, DecodeError, tf.errors.OpError)
 
@@ -61,11 +63,12 @@ class Check:
 def check(path: str | os.PathLike) -> Check:
     """Check an exported version with TensorFlow's own parts and TF Serving's own messages.
 
-    - `loader`: TensorFlow's C++ loader, which TF Serving uses, loads it.
+    - `loader`: TensorFlow's C++ loader, which TF Serving uses, loads it, its variables included.
     - `operations`: each operation of its graph is one of TensorFlow (or of tensorflow_text: named).
     - `signatures`: names, types and shapes are those that its schema asks for.
     - `warm-up`: a session of the C++ runtime answers each recorded request with probabilities, and
-      `rank` gives those rows what `serving_default` gives them.
+      `rank` gives those rows what `serving_default` gives them: to 1e-6, or to 1e-2 where the
+      graph computes in float16, 5e-2 in bfloat16.
     - `server`: TF Serving's messages parse `models.config`, in which the model is listed, and
       `batching.config`, which does not pad.
 
@@ -97,16 +100,14 @@ def check(path: str | os.PathLike) -> Check:
 
 
 def _loader(folder: pathlib.Path, schema: Schema) -> str:
-    CSession(folder)
+    LoadedModel(folder).close()
     return "LoadSavedModel of TensorFlow's C++"
 
 
 def _operations(folder: pathlib.Path, schema: Schema) -> str:
     graph = _meta_graph(folder).graph_def
     functions = {function.signature.name for function in graph.library.function}
-    found = {node.op for node in graph.node}
-    found |= {node.op for function in graph.library.function for node in function.node_def}
-    operations = found - functions
+    operations = {node.op for node in _nodes(graph)} - functions
     unknown = sorted(name for name in operations if op_def_registry.get(name) is None)
     if unknown:
         raise ValueError(f"TensorFlow does not know the operations {', '.join(unknown)}")
@@ -156,11 +157,13 @@ def _warmup(folder: pathlib.Path, schema: Schema) -> str:
                     f"Received: {answer}"
                 )
         rows = [inputs for signature, inputs in requests if signature == "serving_default"]
-        compared = _compare_rank(model, rows)
+        compared = _compare_rank(model, rows, _precision(folder))
     return f"{len(requests)} requests answered{compared}"
 
 
-def _compare_rank(model: LoadedModel, rows: list[dict[str, np.ndarray]]) -> str:
+def _compare_rank(
+    model: LoadedModel, rows: list[dict[str, np.ndarray]], precision: tf.DType
+) -> str:
     """`rank` of the first row's user with the items of all rows, against the same rows tiled."""
     if "rank" not in model.signatures or not rows:
         return ""
@@ -171,12 +174,23 @@ def _compare_rank(model: LoadedModel, rows: list[dict[str, np.ndarray]]) -> str:
     tiled = {name: np.repeat(rows[0][name], len(rows), axis=0) for name in of_user}
     by_rows = _probabilities(model, "serving_default", stacked | tiled)
     difference = float(np.abs(ranked - by_rows).max())
-    if not difference <= _TOLERANCE:
+    tolerance = _TOLERANCES[precision]
+    if not difference <= tolerance:
         raise ValueError(
-            f"`rank` must give what `serving_default` gives to {_TOLERANCE}. "
+            f"`rank` must give what `serving_default` gives to {tolerance}, in {precision.name}. "
             f"Received: a difference of {difference}"
         )
-    return f", rank of {len(rows)} items as by rows to {difference:.0e}"
+    return (
+        f", rank of {len(rows)} items as by rows to {difference:.0e} "
+        f"({tolerance:.0e} may be, in {precision.name})"
+    )
+
+
+def _precision(folder: pathlib.Path) -> tf.DType:
+    """The type of least precision among those that the graph computes in."""
+    nodes = _nodes(_meta_graph(folder).graph_def)
+    found = {attribute.type for node in nodes for attribute in node.attr.values()}
+    return next((x for x in _TOLERANCES if x.as_datatype_enum in found), tf.float32)
 
 
 def _probabilities(model: LoadedModel, signature: str, inputs: dict[str, np.ndarray]) -> np.ndarray:
@@ -212,6 +226,13 @@ def _server(folder: pathlib.Path, schema: Schema) -> str:
             "the model takes it for one more. Received: `pad_variable_length_inputs: true`"
         )
     return f"{MODELS_FILE} with {len(models)} models, {BATCHING_FILE}"
+
+
+def _nodes(graph: graph_pb2.GraphDef) -> Iterator[node_def_pb2.NodeDef]:
+    """Of the graph and of its functions."""
+    yield from graph.node
+    for function in graph.library.function:
+        yield from function.node_def
 
 
 def _meta_graph(folder: pathlib.Path) -> meta_graph_pb2.MetaGraphDef:

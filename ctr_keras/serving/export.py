@@ -30,6 +30,7 @@ def export(
     *,
     version: int | None = None,
     text_encoder: keras.Model | None = None,
+    made_by: Mapping[str, str] | None = None,
     warmup: str | os.PathLike | None = None,
     data: str | os.PathLike | None = None,
     metrics: Mapping[str, Any] | None = None,
@@ -62,6 +63,8 @@ def export(
         text_encoder: Of a model with encoded texts: the `ck.pretraining.TextEncoder` that made
             their vectors. It becomes part of the graph, which then takes the texts themselves and
             needs the operations of `tensorflow_text` (TF Serving has them).
+        made_by: What tells that encoder from others, as in `ck.data.VectorTable.encoder`, for the
+            model card.
         warmup: Folder that `ck.data.write` made, such as `tf_data/movielens/valid`. Of its first
             100 rows the server runs a request a signature before the version takes traffic.
         data: Prepared folder that the model was trained on, for the model card.
@@ -85,31 +88,39 @@ def export(
         require_serving_api()
     base = pathlib.Path(path)
     base.mkdir(parents=True, exist_ok=True)
-    there = all_versions(base)
-    version = max(there, default=0) + 1 if version is None else version
-    if not isinstance(version, int) or version < 1 or version in there:
-        raise ValueError(
-            "`version` must be a positive integer that is not there yet in "
-            f"{str(base)!r}. Received: `version={version!r}`"
-        )
-    target = base / str(version)
+    _number(base, version)  # Refused before the work.
     models, name = os.path.split(os.path.abspath(base))
     # A folder of its own, so that two exports at once do not write into each other's.
-    temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{version}.", dir=base))
+    temporary = pathlib.Path(tempfile.mkdtemp(prefix=".export.", dir=base))
     try:
         signatures = _save(model, text_encoder, temporary)
         if warmup is not None:
             write_warmup(temporary, name, model.schema, signatures, warmup)
-        card = model_card(model, name, version, signatures, data, metrics)
-        _write_json(temporary / MODEL_CARD_FILE, card)
+        card = model_card(model, name, signatures, data, metrics, made_by)
         _make_lasting(temporary)
         write_server_files(pathlib.Path(models), name)
-        os.replace(temporary, target)
+        with files.locked(base):  # Another export may have taken the number meanwhile.
+            number = _number(base, version)
+            _write_json(temporary / MODEL_CARD_FILE, {"version": number, **card})
+            target = base / str(number)
+            os.replace(temporary, target)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     files.sync(base)
     return target
+
+
+def _number(base: pathlib.Path, version: int | None) -> int:
+    """The number of a new version: the one that is wanted, or the next."""
+    there = all_versions(base)
+    number = max(there, default=0) + 1 if version is None else version
+    if not isinstance(number, int) or number < 1 or number in there:
+        raise ValueError(
+            "`version` must be a positive integer that is not there yet in "
+            f"{str(base)!r}. Received: `version={version!r}`"
+        )
+    return number
 
 
 def _check_text_encoder(model: CTRModel, text_encoder: keras.Model | None) -> None:

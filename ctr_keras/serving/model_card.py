@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ctr_keras.data import Manifest
+from ctr_keras.data.vector_table import ITEM_VECTORS, TEXT_VECTORS
 from ctr_keras.json_values import finite
 from ctr_keras.models import CTRModel
 
@@ -26,30 +27,30 @@ _PACKAGES = (
 def model_card(
     model: CTRModel,
     name: str,
-    version: int,
     signatures: Sequence[str],
     data: str | os.PathLike | None,
     metrics: Mapping[str, Any] | None,
+    made_by: Mapping[str, str] | None,
 ) -> dict[str, Any]:
-    """What is known of a version, as JSON.
+    """What is known of a version, its number apart, as JSON.
 
     Args:
         model: The model.
         name: As the server calls it.
-        version: Its number.
         signatures: Names of its signatures.
         data: Prepared folder that the model was trained on, or one of its splits.
         metrics: How good it is.
+        made_by: The encoder of its texts.
     """
     return {
         "name": name,
-        "version": version,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "model": type(model).__name__,
         "weights": sum(int(w.shape.num_elements()) for w in _values(model)),
         "negative_ratio": model.negative_ratio,
         "signatures": list(signatures),
         "schema": model.schema.fingerprint,
+        "text_encoder": None if made_by is None else dict(made_by),
         "data": None if data is None else _splits(pathlib.Path(data)),
         "metrics": None if metrics is None else finite(dict(metrics)),
         "versions": {"python": platform.python_version(), **_versions()},
@@ -62,7 +63,8 @@ def _values(model: CTRModel) -> list:
 
 def _splits(folder: pathlib.Path) -> dict[str, Any]:
     """Rows and digest of each split of a prepared folder, or of the one split that it is."""
-    splits = sorted(path.parent for path in folder.glob("*/manifest.json")) or [folder]
+    found = sorted(path.parent for path in folder.glob("*/manifest.json"))
+    splits = [path for path in found if path.name not in (TEXT_VECTORS, ITEM_VECTORS)] or [folder]
     manifests = {split.name: Manifest.load(split) for split in splits}
     return {
         name: {

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from ctr_keras.columns import Ragged, canonical_column
-from ctr_keras.schema import Feature
+from ctr_keras.columns import Ragged, canonical_column, flat
+from ctr_keras.data.vector_table import VectorTable
+from ctr_keras.schema import Feature, Schema
 from ctr_keras.serving.versions import require_text, saved_schema, version_folder
 
 _BATCH = 4096
@@ -24,6 +25,12 @@ class Ranker:
 
     Args:
         path: Base path of a model (its highest version is loaded) or a version.
+        item_vectors: Of a model of item vectors: where they are looked up, by the ids that the user
+            and the items bring; an item without a vector has zeros. By default they are features
+            like others.
+
+    Raises:
+        ValueError: no SavedModel is there, or the vectors have another width than the model's.
 
     Example:
 
@@ -31,9 +38,12 @@ class Ranker:
     >>> ranker.rank({"user_id": 196, "history_item_id": [242, 51]}, items, top=10)
     """
 
-    def __init__(self, path: str | os.PathLike):
+    def __init__(self, path: str | os.PathLike, item_vectors: VectorTable | None = None):
         self.folder = version_folder(path)
         self.schema = saved_schema(self.folder)
+        self._item_vectors = item_vectors
+        if item_vectors is not None:
+            _check_width(self.schema, item_vectors)
         require_text(self.schema)
         self._model = tf.saved_model.load(str(self.folder))
         signatures = self._model.signatures
@@ -70,27 +80,58 @@ class Ranker:
         at_once = self._rank is not None and not set(of_user) & set(items)
         columns = {}
         for feature in self.schema.inputs:
-            if feature.name in items:
-                values = list(items[feature.name])
-            elif feature.name in user:
-                rows = 1 if at_once and feature.name in of_user else len(items)
-                values = [user[feature.name]] * rows
-            else:
-                raise ValueError(
-                    f"Neither the user nor the items have the feature {feature.name!r}; give it "
-                    f"with the user (`--set {feature.name}=...`). "
-                    f"Received: `user={sorted(user)}`, `items={list(items)}`"
-                )
-            columns[feature.name] = self._tensor(feature, values)
+            rows = 1 if at_once and feature.name in of_user else len(items)
+            columns[feature.name] = self._column(feature, user, items, rows)
         score = self._rank if self._rank is not None and at_once else self._score
         return score(**columns)["probability"].numpy()
 
+    def _column(
+        self, feature: Feature, user: Mapping[str, Any], items: pd.DataFrame, rows: int
+    ) -> tf.Tensor:
+        values = _values(feature.name, user, items, rows)
+        if values is not None:
+            return self._tensor(feature, values)
+        hint = f"give it with the user (`--set {feature.name}=...`)"
+        if feature.of is not None:
+            ids = _values(feature.of, user, items, rows)
+            if ids is not None and self._item_vectors is not None:
+                return self._looked_up(feature, self._item_vectors, ids)
+            hint = "`item_vectors` must have it; `ctr-keras encode --items` makes them of the data"
+        raise ValueError(
+            f"Neither the user nor the items have the feature {feature.name!r}; {hint}. "
+            f"Received: `user={sorted(user)}`, `items={list(items)}`"
+        )
+
+    def _looked_up(self, feature: Feature, table: VectorTable, ids: list) -> tf.Tensor:
+        """The vectors `(rows, ...)` of the items whose raw ids these are."""
+        source = self.schema[str(feature.of)]
+        column = canonical_column(self.schema, source, _rows(source, ids))
+        numbers = table.rows_of(
+            tf.constant(flat(column), tf.as_dtype(source.dtype)), required=False
+        )
+        if isinstance(column, Ragged):
+            # As far as the history reaches: row 0 of the table is that of no item.
+            rows = tf.RaggedTensor.from_row_lengths(numbers, column.lengths)
+            numbers = rows.to_tensor(0, shape=(None, feature.length))
+        return table.take(numbers)
+
     def _tensor(self, feature: Feature, values: list) -> tf.Tensor:
-        rows = _lists(feature, values) if feature.is_sequence else values
-        column = canonical_column(self.schema, feature, rows)
+        column = canonical_column(self.schema, feature, _rows(feature, values))
         if isinstance(column, Ragged):
             column = column.to_padded(self.schema.padding(feature.name))
         return tf.constant(column, tf.as_dtype(feature.dtype))
+
+
+def _values(name: str, user: Mapping[str, Any], items: pd.DataFrame, rows: int) -> list | None:
+    """A feature of each item, or the user's, so many times; `None` if neither has it."""
+    if name in items:
+        return list(items[name])
+    return [user[name]] * rows if name in user else None
+
+
+def _rows(feature: Feature, values: list) -> list | Ragged:
+    """Values, or lists of values, as columns are made of them."""
+    return _lists(feature, values) if feature.is_sequence else values
 
 
 def _lists(feature: Feature, values: list) -> Ragged:
@@ -100,3 +141,12 @@ def _lists(feature: Feature, values: list) -> Ragged:
                 f"Feature {feature.name!r} is a list of values. Received: `value={value!r}`"
             )
     return Ragged.from_lists(values)
+
+
+def _check_width(schema: Schema, table: VectorTable) -> None:
+    for feature in schema.inputs:
+        if feature.of is not None and feature.width != table.width:
+            raise ValueError(
+                f"The model was trained with vectors of items that are {feature.width} wide, "
+                f"{feature.name!r}. Received: `item_vectors.width={table.width}`"
+            )

@@ -126,6 +126,30 @@ def test_versions_count_up_and_are_never_overwritten(trained, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["007", "1", "8"]
 
 
+@pytest.mark.parametrize("version", [None, 1])
+def test_exports_at_once_each_have_a_number(small_schema, tmp_path, monkeypatch, version):
+    """Another one begins later and is done first."""
+    model = ck.models.FM(small_schema, embedding_dim=4)
+    inside = serving.export.__globals__
+    write_server_files = inside["write_server_files"]
+
+    def overtaken(*arguments):
+        monkeypatch.undo()
+        assert serving.export(model, tmp_path).name == "1"
+        write_server_files(*arguments)
+
+    monkeypatch.setitem(inside, "write_server_files", overtaken)
+    if version is not None:
+        with pytest.raises(ValueError, match="not there yet.*Received: `version=1`"):
+            serving.export(model, tmp_path, version=version)
+        assert [path.name for path in tmp_path.iterdir()] == ["1"]
+        return
+    second = serving.export(model, tmp_path)
+    card = json.loads((second / "assets.extra" / "model_card.json").read_text())
+    assert (second.name, card["version"]) == ("2", 2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2"]
+
+
 def test_only_models_of_the_package(tmp_path):
     with pytest.raises(TypeError, match="model='din'"):
         serving.export("din", tmp_path)

@@ -33,14 +33,15 @@ def items():
 USER = {"user_id": 5, "age": 30.0, "history_item_id": [f"i{n}" for n in range(9)]}
 
 
-def scores_of_the_model(model, tmp_path, items):
+def scores_of_the_model(model, tmp_path, items, user=USER, **options):
     rows = {name: list(items[name]) for name in items}
     rows["item_vector"] = np.stack(rows["item_vector"])
     count = len(items)
-    rows |= {name: [value] * count for name, value in USER.items()}
+    rows |= {name: [value] * count for name, value in user.items()}
     rows |= {"group": ["x"] * count, "time": np.zeros(count, int), "label": np.zeros(count)}
-    ck.data.write(tmp_path, model.schema, rows)
-    features, _ = next(iter(ck.data.read(tmp_path, model.schema)))
+    stored = ck.Schema([feature for feature in model.schema if feature.of is None])
+    ck.data.write(tmp_path, stored, rows)
+    features, _ = next(iter(ck.data.read(tmp_path, model.schema, **options)))
     return model.predict(features, verbose=0)[:, 0]
 
 
@@ -58,6 +59,39 @@ def test_more_items_than_a_batch(saved, items, monkeypatch):
     whole = ranker.score(USER, items)
     monkeypatch.setattr("ctr_keras.serving.ranker._BATCH", 7)
     np.testing.assert_allclose(ranker.score(USER, items), whole, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def fused(small_schema, tmp_path_factory):
+    """A model of the items' vectors, its version, and the vectors of most items."""
+    folder = tmp_path_factory.mktemp("fused")
+    rng = np.random.default_rng(1)
+    table = ck.data.VectorTable.create(folder / "item_vectors", {"encoder": "mine"}, width=8)
+    names = [f"i{n}" for n in range(25)]
+    table = table.extended(names, rng.normal(size=(25, 8)), normalize=True)
+    model = ck.models.VectorFusion.on(ck.models.DIN, small_schema, width=8, embedding_dim=4)
+    return model, serving.export(model, folder / "saved"), table
+
+
+@pytest.mark.parametrize("past", [0, 3, 9])
+def test_vectors_of_items_are_looked_up(fused, items, tmp_path, past):
+    model, version, table = fused
+    user = {**USER, "history_item_id": USER["history_item_id"][:past]}
+    expected = scores_of_the_model(model, tmp_path, items, user, item_vectors=table.folder)
+    got = serving.Ranker(version, table).score(user, items)
+    np.testing.assert_allclose(got, expected, atol=1e-6)
+    one_by_one = items.assign(history_item_id=[user["history_item_id"]] * len(items))
+    got = serving.Ranker(version, table).score(user, one_by_one)
+    np.testing.assert_allclose(got, expected, atol=1e-6)
+
+
+def test_vectors_that_are_not_there_are_named(fused, items, tmp_path):
+    _, version, _ = fused
+    with pytest.raises(ValueError, match="'item_id_vector'; `item_vectors` must have it; `ctr-ker"):
+        serving.Ranker(version).score(USER, items)
+    narrow = ck.data.VectorTable.create(tmp_path / "item_vectors", {"encoder": "mine"}, width=3)
+    with pytest.raises(ValueError, match="8 wide.*Received: `item_vectors.width=3`"):
+        serving.Ranker(version, narrow)
 
 
 def test_no_items(saved, items):
@@ -113,6 +147,9 @@ def test_catalog(small_schema, items, tmp_path):
     assert catalog.new_items(user)["item_id"].tolist() == [f"i{n}" for n in range(9, 30)]
     with pytest.raises(ValueError, match="user_id='77'"):
         catalog.user("77")
+    assert catalog.item_vectors is None
+    ck.data.VectorTable.create(tmp_path / "item_vectors", {"encoder": "mine"}, width=3)
+    assert serving.Catalog.load(tmp_path).item_vectors.width == 3
 
 
 def test_text_and_json_of_a_ranking(items):

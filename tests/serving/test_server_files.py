@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -165,6 +166,16 @@ def test_model_card(version, small_schema, small_data):
     assert card["versions"]["tensorflow"] == tf.__version__
 
 
+def test_model_card_of_data_with_vectors(model, small_data, tmp_path):
+    """Tables of vectors lie beside the splits and are none."""
+    shutil.copytree(small_data, tmp_path / "data" / "train")
+    for name in ("text_vectors", "item_vectors"):
+        ck.data.VectorTable.create(tmp_path / "data" / name, {"encoder": "mine"}, width=3)
+    version = serving.export(model, tmp_path / "din", data=tmp_path / "data")
+    card = json.loads((version / "assets.extra" / "model_card.json").read_text())
+    assert list(card["data"]) == ["train"] and card["text_encoder"] is None
+
+
 @pytest.mark.parametrize("argument", ["warmup", "data"])
 def test_data_that_is_not_there_leaves_no_version(argument, model, tmp_path):
     with pytest.raises(ValueError, match="No data set there"):
@@ -178,7 +189,27 @@ def test_check_of_a_good_version(version):
     assert found.folder == version and not found.problems
     assert list(found.passed) == ["loader", "operations", "signatures", "warm-up", "server"]
     assert found.passed["warm-up"].startswith("300 requests answered, rank of 100 items")
+    assert found.passed["warm-up"].endswith("(1e-06 may be, in float32)")
     assert "ok      loader" in found.to_text() and found.to_dict()["problems"] == {}
+
+
+@pytest.mark.parametrize(("kind", "tolerance"), [("float16", "1e-02"), ("bfloat16", "5e-02")])
+def test_check_of_half_precision(kind, tolerance, small_schema, small_data, tmp_path):
+    """What the order of operations changes is more than in float32."""
+    keras.config.set_dtype_policy(f"mixed_{kind}")
+    model = ck.models.DIN(small_schema, embedding_dim=8)
+    version = serving.export(model, tmp_path / "din", warmup=small_data)
+    found = serving.check(version)
+    assert not found.problems
+    assert found.passed["warm-up"].endswith(f"({tolerance} may be, in {kind})")
+
+
+def test_check_finds_missing_variables(copy):
+    """Of which TensorFlow's loader itself only logs, and which no request asks for here."""
+    shutil.rmtree(copy / "variables")
+    (copy / WARMUP).unlink()
+    problems = serving.check(copy).problems
+    assert list(problems) == ["loader"] and "variables are missing" in problems["loader"]
 
 
 def test_check_finds_damaged_variables(copy):

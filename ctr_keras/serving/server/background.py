@@ -18,17 +18,26 @@ def in_background(function: Callable[[], _Result]) -> _Result:
     A thread cannot raise its priority again, so it is one for this alone. It ends with the process,
     and where threads have no priority of their own (only on Linux they do) it has that of others.
     """
+
+    def run() -> _Result:
+        _lower_priority()
+        return function()
+
+    return in_thread(run).result()
+
+
+def in_thread(function: Callable[[], _Result]) -> concurrent.futures.Future[_Result]:
+    """What a function will return that runs in a thread of its own, which ends with the process."""
     answer: concurrent.futures.Future[_Result] = concurrent.futures.Future()
 
     def run() -> None:
         try:
-            _lower_priority()
             answer.set_result(function())
         except BaseException as error:
             answer.set_exception(error)
 
     threading.Thread(target=run, name="background", daemon=True).start()
-    return answer.result()
+    return answer
 
 
 def _lower_priority() -> None:

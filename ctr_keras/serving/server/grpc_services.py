@@ -17,7 +17,7 @@ from ctr_keras.serving.server.manager import ModelManager
 from ctr_keras.serving.server.metrics import Metrics
 from ctr_keras.serving.server.model_config import models_of_proto
 from ctr_keras.serving.server.model_name import DEFAULT_SIGNATURE, ModelName
-from ctr_keras.serving.tensors import put_arrays, to_array
+from ctr_keras.serving.tensors import get_arrays, put_arrays
 
 
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
@@ -26,7 +26,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     Args:
         manager: The models.
         metrics: Counts requests.
-        max_bytes: Size of the largest tensor that a request may stand for.
+        max_bytes: Size of all tensors that a request stands for, at most.
     """
 
     def __init__(self, manager: ModelManager, metrics: Metrics, max_bytes: int):
@@ -47,7 +47,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
 
     def _predict(self, request, deadline: Deadline):
         signature = request.model_spec.signature_name or DEFAULT_SIGNATURE
-        inputs = {name: self._array(name, proto) for name, proto in request.inputs.items()}
+        inputs = self._arrays(request)
         with self._manager.lease(_model_name(request.model_spec)) as (version, servable):
             outputs = servable.run(signature, inputs, request.output_filter, deadline)
         response = predict_pb2.PredictResponse()
@@ -62,11 +62,11 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             self._manager, _model_name(request.model_spec), request.metadata_field
         )
 
-    def _array(self, name, proto):
+    def _arrays(self, request):
         try:
-            return to_array(proto, self._max_bytes)
+            return get_arrays(request.inputs, self._max_bytes)
         except ValueError as error:
-            raise InvalidArgumentError(f"Input {name!r}: {error}") from None
+            raise InvalidArgumentError(str(error)) from None
 
 
 class ModelService(model_service_pb2_grpc.ModelServiceServicer):

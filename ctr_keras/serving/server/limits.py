@@ -21,7 +21,8 @@ class Limits:
     """Of requests and connections, by default such that none can harm the others.
 
     Attributes:
-        request_bytes: Size of the largest request.
+        request_bytes: Size of the largest request, and of all tensors that a gRPC request, in
+            which one value may stand for any number of equal ones, asks to make.
         connections: HTTP connections, and gRPC calls, at a time. Three quarters of the calls may
             come by one connection; further ones wait at the client.
         read_seconds: From an HTTP request's first byte to its last, and for the client to take the

@@ -23,8 +23,8 @@ class ModelManager:
 
     Args:
         models: What to serve.
-        load: Loads and warms up a version's folder; gently, if it is told that requests are
-            answered meanwhile.
+        load: Loads and warms up a version's folder; gently, if it is told that requests to any
+            model are answered meanwhile.
         poll_seconds: How often the base paths are looked at; 0: only `poll` does.
         load_threads: How many models load at a time; the versions of one load one by one.
 
@@ -67,7 +67,7 @@ class ModelManager:
         return sorted(self._models)
 
     def start(self) -> None:
-        """Load what is there, then watch."""
+        """Load what is there, until `stop` is called, then watch."""
         with self._upkeep:
             self._serve(self._first)
         self._thread.start()
@@ -156,7 +156,7 @@ class ModelManager:
         for config in configs:
             model = self._models.get(config.name)
             if model is None or model.config.base_path != config.base_path:
-                model = ServedModel(config, self._load, self._wake.set)
+                model = ServedModel(config, self._load_folder, self._wake.set)
             model.config = config
             models[config.name] = model
         asked_for = list(models.values())
@@ -193,10 +193,15 @@ class ModelManager:
             list(threads.map(lambda model: self._refresh_one(model, again), models))
 
     def _refresh_one(self, model: ServedModel, again: bool) -> None:
+        if self._stopped:
+            return
         try:
             model.refresh(again)
         except OSError as error:  # The disk may be back at the next look.
             _LOG.error("Model %s: %s", model.config.name, error)
+
+    def _load_folder(self, folder: pathlib.Path) -> Servable:
+        return self._load(folder, any(self.available().values()))
 
     def _close_idle(self) -> None:
         for model in self._models.values():

@@ -41,7 +41,7 @@ class Servable:
         batching: BatchingConfig | None = None,
         gently: bool = False,
     ) -> "Servable":
-        """Load a version and warm it up; gently, if another one answers meanwhile."""
+        """Load a version and warm it up; gently, if others answer meanwhile."""
 
         def ready() -> LoadedModel:
             model = LoadedModel(folder)

@@ -46,8 +46,7 @@ class ServedModel:
 
     Args:
         config: Where the versions are, and which are wanted.
-        load: Loads and warms up a version's folder; gently, if it is told that requests are
-            answered meanwhile.
+        load: Loads and warms up a version's folder.
         on_idle: Called when a version that leaves is not in use any more.
         clock: Tells the seconds, from any moment on.
     """
@@ -55,7 +54,7 @@ class ServedModel:
     def __init__(
         self,
         config: ModelConfig,
-        load: Callable[[pathlib.Path, bool], Servable],
+        load: Callable[[pathlib.Path], Servable],
         on_idle: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
     ):
@@ -166,7 +165,7 @@ class ServedModel:
         with self._lock:
             self._versions[number] = version
         try:
-            servable = self._load_folder(folder, bool(self.available()))
+            servable = self._load_folder(folder)
         except Exception as error:  # Whatever is wrong with a version, the others go on.
             with self._lock:
                 version.state, version.failed_files = State.END, files

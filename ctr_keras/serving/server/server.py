@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 import ssl
+import threading
 import time
 
 from ctr_keras.serving.errors import UnauthenticatedError
@@ -93,6 +94,8 @@ class Server:
     """
 
     def __init__(self, config: ServerConfig):
+        self._stopped = False
+        self._lock = threading.Lock()  # It does not stop while it begins to listen.
         gate = Gate(config.running, config.waiting)
         self.manager = ModelManager(
             config.models,
@@ -132,14 +135,18 @@ class Server:
         return self._http.port
 
     def start(self) -> None:
-        """Load the models, then listen."""
+        """Load the models, then listen, unless another thread has called `stop`."""
         self.manager.start()
-        self._grpc.start()
-        self._http.start()
+        with self._lock:
+            if not self._stopped:
+                self._grpc.start()
+                self._http.start()
 
     def stop(self, seconds: float = 10.0) -> None:
         """Take no more requests, finish those that came within so many seconds, unload."""
         end = time.monotonic() + seconds
+        with self._lock:
+            self._stopped = True
         grpc_stopped = self._grpc.stop(seconds)
         self._http.stop(seconds)
         grpc_stopped.wait()

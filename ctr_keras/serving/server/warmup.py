@@ -18,7 +18,7 @@ def warm_up(model: LoadedModel, gently: bool = False) -> int:
 
     Args:
         model: A model that nobody uses yet.
-        gently: Rest between them, so that those who use another version do not notice.
+        gently: Rest between them, so that those who use another one do not notice.
 
     Returns:
         How many there were; 0 without a file.

@@ -272,7 +272,7 @@ def test_grpc_other_methods_are_unimplemented(stub):
         ("dtype: DT_FLOAT tensor_shape { dim { size: 1 } } float_val: 1 float_val: 2", "no tensor"),
         (
             "dtype: DT_FLOAT tensor_shape { dim { size: 99999999999 } } float_val: 1",
-            "399,999,999,996 bytes are more than",
+            "bytes are more than the 33,554,432 that all may have",
         ),
         ("dtype: DT_VARIANT tensor_shape { }", "no "),
     ],
@@ -282,7 +282,7 @@ def test_grpc_malformed_tensors(stub, tensor, message):
     request.inputs["age"].CopyFrom(text_format.Parse(tensor, tensor_pb2.TensorProto()))
     code, details = code_of(stub.Predict, request)
     assert code == "INVALID_ARGUMENT"
-    assert "Input 'age'" in details and message in details
+    assert "Tensor 'age'" in details and message in details
 
 
 def test_grpc_repeated_value_stands_for_all(stub):
@@ -292,6 +292,24 @@ def test_grpc_repeated_value_stands_for_all(stub):
     got = tf.make_ndarray(stub.Predict(request).outputs["probability"])
     inputs = saved.make_inputs(3) | {"age": [-5] * 3}
     np.testing.assert_allclose(got, saved.expected(inputs), atol=1e-6)
+
+
+def test_grpc_small_request_for_much_memory(stub):
+    """Each input may be as large as a request; all of them together may not be larger."""
+    request = request_of(saved.make_inputs(1))
+    text = "dtype: DT_FLOAT float_val: 1 tensor_shape { dim { size: 4000000 } }"
+    for number in range(20):
+        request.inputs[f"x{number}"].CopyFrom(text_format.Parse(text, tensor_pb2.TensorProto()))
+    code, details = code_of(stub.Predict, request)
+    assert code == "INVALID_ARGUMENT" and "33,554,432 that all may have" in details
+
+
+def test_grpc_repeated_strings_count_with_their_length(stub):
+    request = request_of(saved.make_inputs(1))
+    text = f"dtype: DT_STRING string_val: '{1000 * 'x'}' tensor_shape {{ dim {{ size: 100000 }} }}"
+    request.inputs["word"].CopyFrom(text_format.Parse(text, tensor_pb2.TensorProto()))
+    code, details = code_of(stub.Predict, request)
+    assert code == "INVALID_ARGUMENT" and "that all may have" in details
 
 
 def test_grpc_too_large(start, shared_base):

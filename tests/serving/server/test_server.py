@@ -18,7 +18,10 @@ from ctr_keras.serving.errors import (
     UnauthenticatedError,
     UnavailableError,
 )
+from ctr_keras.serving.loaded_model import LoadedModel
 from ctr_keras.serving.server import Limits, run
+from ctr_keras.serving.server.gate import Gate
+from ctr_keras.serving.server.servable import Servable
 from tests.serving.server import saved
 
 PROTOCOLS = ("grpc", "rest")
@@ -102,6 +105,28 @@ def test_run_until_told_to_stop(shared_base):
     (line,) = lines
     assert line.startswith("ready: gRPC 127.0.0.1:") and line.endswith("; clicks [1]")
     assert handlers == (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT))
+
+
+def test_run_told_to_stop_while_models_load(shared_base, monkeypatch):
+    """It waits no longer than it may for the one that loads, and no other is loaded."""
+    loads, go_on, lines = [], threading.Event(), []
+
+    def load(folder, *how):
+        loads.append(folder)
+        os.kill(os.getpid(), signal.SIGTERM)
+        go_on.wait(5)
+        return Servable(LoadedModel(folder), Gate(1, 1))
+
+    monkeypatch.setattr(Servable, "load", load)
+    models = tuple(ModelConfig(name, shared_base) for name in ("clicks", "more"))
+    started = time.monotonic()
+    run(ServerConfig(models, port=0, rest_port=0), report=lines.append, drain_seconds=0.1)
+    assert time.monotonic() - started < 4
+    go_on.set()
+    for thread in threading.enumerate():
+        if thread.name == "background":
+            thread.join(20)
+    assert (lines, len(loads)) == ([], 1)
 
 
 @pytest.mark.parametrize("which", ["port", "rest_port"])

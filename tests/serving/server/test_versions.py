@@ -139,6 +139,27 @@ def test_models_load_at_the_same_time(manage, versions, tmp_path):
     assert answer(manager, ModelName("b")) == 1
 
 
+def test_what_loads_while_any_model_answers_loads_gently(manage, versions, base, tmp_path):
+    loads = []
+
+    def load(folder, gently):
+        loads.append((folder.parent.name, gently))
+        return Servable.load(folder, Gate(1, 1))
+
+    for name in ("other", "moved"):
+        saved.publish(versions[1], tmp_path / name, 1)
+    clicks, other = ModelConfig("clicks", base), ModelConfig("other", tmp_path / "other")
+    manager = manage(clicks, other, load=load)
+    manager.reload([clicks])
+    manager.reload([clicks, other])
+    manager.reload([ModelConfig("clicks", tmp_path / "moved"), other])
+    saved.publish(versions[2], tmp_path / "other", 2)
+    manager.poll()
+    at_the_start, later = loads[:2], loads[2:]
+    assert at_the_start == [("clicks", False), ("other", False)]
+    assert later == [("other", True), ("moved", True), ("other", True)]
+
+
 def test_stop_does_not_wait_for_a_version_that_loads(versions, base):
     loading, loaded = threading.Event(), threading.Event()
 
@@ -238,7 +259,7 @@ def test_a_version_is_tried_again_when_its_files_change(manage, versions, base):
     manager = manage(ModelConfig("clicks", base))
     loads = []
     load = manager._load
-    manager._models["clicks"]._load_folder = lambda *how: (loads.append(how), load(*how))[1]
+    manager._load = lambda *how: (loads.append(how), load(*how))[1]
     half_written(saved.publish(versions[2], base, 2))
     manager.poll()
     manager.poll()
@@ -267,7 +288,7 @@ def test_a_version_is_tried_again_when_a_file_was_replaced_unseen(manage, versio
 def test_a_version_is_tried_again_each_minute(base):
     times, tried = [], []
 
-    def load(folder, gently):
+    def load(folder):
         tried.append(times[-1])
         raise MemoryError("for the moment")
 
