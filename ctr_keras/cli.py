@@ -562,6 +562,8 @@ def pretrain(
     """Train an encoder to bring queries near their items (contrastive, SCL), or go on."""
     from ctr_keras import training
 
+    if skip_corrupt and images is None:
+        raise typer.BadParameter("needs --images", param_hint="--skip-corrupt")
     config = training.PretrainingConfig(
         data=str(data),
         out=str(out),

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from ctr_keras import metrics
+from ctr_keras.data.manifest import Manifest
 from ctr_keras.data.split import SPLITS
 from ctr_keras.losses.info_nce import unit_vectors
 from ctr_keras.pretraining import ImageEncoder, TextEncoder, pair_texts, read_pairs
@@ -67,6 +68,15 @@ def _texts_of(data: str, read: Iterable[tuple[str, str]]) -> set[str]:
     }
 
 
+def _check_queries(data: str, views: str, advice: str) -> None:
+    """Refuse data of which a split has no queries."""
+    for split in SPLITS:
+        if not any(pair_texts(f"{data}/{split}")[0]):
+            raise ValueError(
+                f"{data}/{split} has no queries; {advice}. Received: `views={views!r}`"
+            )
+
+
 class TextPairs:
     """Pairs of texts, for the last layers of an encoder: what the others do is done once.
 
@@ -79,6 +89,9 @@ class TextPairs:
         views: As for `read_pairs`.
         states: Folder of what the other layers make of the texts.
         progress: Whether to show on standard error how that is made.
+
+    Raises:
+        ValueError: the pairs are of pictures, or a split has no queries.
     """
 
     def __init__(
@@ -99,6 +112,7 @@ class TextPairs:
         self.max_tokens = max_tokens
         self.layers = layers
         self.views = views
+        self._check_texts()
         whole = self._whole()
         self._start = whole.head()
         # It is tested on queries, whatever it learns from.
@@ -106,6 +120,15 @@ class TextPairs:
         self.states = TokenStates.of(
             _texts_of(data, read), whole, identity(encoder), states, progress=progress
         )
+
+    def _check_texts(self) -> None:
+        for split in SPLITS:
+            if "title" in Manifest.load(f"{self.data}/{split}").schema.names:
+                raise ValueError(
+                    f"{self.data}/{split} holds pairs of pictures, not texts: give `images`, the "
+                    f"folder that their paths are within. Received: `data={self.data!r}`"
+                )
+        _check_queries(self.data, self.views, "whatever it learns from, it is tested on queries")
 
     def _whole(self) -> TextEncoder:
         encoder = TextEncoder.from_preset(self.preset, self.max_tokens)
@@ -184,12 +207,7 @@ class PicturePairs:
         self.corrupt = self._corrupt(skip_corrupt, report)
 
     def _check_queries(self) -> None:
-        for split in SPLITS:
-            if not any(pair_texts(f"{self.data}/{split}")[0]):
-                raise ValueError(
-                    f"{self.data}/{split} has no queries; `views='text-picture'` does without. "
-                    f"Received: `views={self.views!r}`"
-                )
+        _check_queries(self.data, self.views, "`views='text-picture'` does without")
 
     def _corrupt(self, skip: bool, report: Report) -> list[str]:
         """Paths of the pictures that cannot be decoded."""

@@ -192,6 +192,11 @@ def _pairs_of(config: PretrainingConfig, progress: bool) -> TextPairs | PictureP
             f"`text_encoder` goes with `views={_TITLED!r}`. Received: `views={config.views!r}`"
         )
     if config.images is None:
+        if config.skip_corrupt:
+            raise ValueError(
+                "`skip_corrupt` is of pictures: it needs `images`. Received: "
+                f"`images=None`, `skip_corrupt={config.skip_corrupt}`"
+            )
         return TextPairs(
             config.data,
             config.batch_size,

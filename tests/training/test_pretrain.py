@@ -199,6 +199,21 @@ def test_titles_and_pictures_of_queries(folder, tmp_path):
     assert found.after == training.pair_accuracy(encoder, path, images)
 
 
+def test_paths_of_pictures_are_no_texts(titled, folder, tmp_path):
+    settings = config(folder, tmp_path / "out", data=str(titled / "data"))
+    with pytest.raises(ValueError, match="train holds pairs of pictures, not texts: give `images`"):
+        training.pretrain(settings, progress=False)
+    with pytest.raises(ValueError, match="needs `images`.*`skip_corrupt=True`"):
+        training.pretrain(config(folder, tmp_path / "out", skip_corrupt=True), progress=False)
+    schema = search_pairs.SCHEMA.save(tmp_path / "data")
+    for split in ("train", "valid", "test"):
+        rows = {"query": [""], "item": ["tea"], "negative": [""], "item_id": [1], "label": [1.0]}
+        ck.data.write(tmp_path / "data" / split, schema, rows)
+    settings = config(folder, tmp_path / "out", data=str(tmp_path / "data"))
+    with pytest.raises(ValueError, match="train has no queries.*`views='query'`"):
+        training.pretrain(settings, progress=False)
+
+
 def test_what_titles_and_pictures_need(titled, folder, tmp_path):
     settings = of_titles(titled, folder, tmp_path)
     with pytest.raises(ValueError, match="`images=None`"):
