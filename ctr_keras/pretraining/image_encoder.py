@@ -17,6 +17,7 @@ from ctr_keras.argument_checks import check_positive_integer
 from ctr_keras.losses.info_nce import unit_vectors
 from ctr_keras.pretraining import image_weights
 from ctr_keras.pretraining.corrupt_images import CorruptImages
+from ctr_keras.pretraining.encoder_file import is_file
 from ctr_keras.pretraining.small_convnet import small_convnet
 from ctr_keras.sources import Report, to_stderr
 
@@ -116,7 +117,7 @@ class ImageEncoder(keras.Model):
             ValueError: it is none of them, or holds no image encoder.
             OSError: the package cannot be fetched.
         """
-        if image_weights.is_file(preset):
+        if is_file(preset):
             if kwargs:
                 raise ValueError(f"A file has its own settings. Received: {kwargs}")
             encoder = keras.models.load_model(preset)

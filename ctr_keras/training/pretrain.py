@@ -10,7 +10,7 @@ from ctr_keras.pretraining import ContrastiveModel
 from ctr_keras.pretraining.memory_bank import SIZE
 from ctr_keras.pretraining.text_weights import MINILM
 from ctr_keras.seed import set_seed
-from ctr_keras.training.checkpoint import Checkpoint, key_of
+from ctr_keras.training.checkpoint import Checkpoint, key_of, write_whole
 from ctr_keras.training.pair_sources import PicturePairs, TextPairs, TitledPictures
 from ctr_keras.training.progress import ProgressBar, batches_of
 
@@ -146,11 +146,17 @@ def pretrain(
             shuffle=False,  # The reader shuffles.
         )
     best = keras.models.load_model(checkpoint.best_file)
-    pairs.with_trained(best.encoder).save(out / "encoder.keras")
+    encoder_file = out / "encoder.keras"
+    if not _is_made_after(encoder_file, checkpoint.best_file):
+        write_whole(encoder_file, pairs.with_trained(best.encoder).save)
     set_seed(config.seed)
     before = pairs.accuracy(pairs.encoder(), "test", pairs.query_encoder())
     after = pairs.accuracy(best.encoder, "test", best.query_encoder)
-    return Pretraining(str(out / "encoder.keras"), checkpoint.history, before, after)
+    return Pretraining(str(encoder_file), checkpoint.history, before, after)
+
+
+def _is_made_after(path: pathlib.Path, other: pathlib.Path) -> bool:
+    return path.exists() and path.stat().st_mtime_ns >= other.stat().st_mtime_ns
 
 
 class _PairAccuracy(keras.callbacks.Callback):

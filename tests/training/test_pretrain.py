@@ -1,4 +1,5 @@
 import dataclasses
+import pathlib
 
 import keras
 import numpy as np
@@ -9,6 +10,7 @@ import tensorflow as tf
 import ctr_keras as ck
 from ctr_keras import training
 from ctr_keras.datasets import search_pairs, simulator, titled_pictures
+from ctr_keras.pretraining import text_encoder
 from ctr_keras.training.pair_sources import PicturePairs
 from tests.pretraining import tiny_pairs
 from tests.pretraining.image_bytes import encoded
@@ -59,6 +61,21 @@ def test_texts_are_encoded_by_a_trained_encoder(folder, tmp_path):
     table = ck.pretraining.encode_texts(tmp_path / "data", encoder=trained.encoder, progress=False)
     expected = keras.models.load_model(trained.encoder).encode(["tea"])
     np.testing.assert_allclose(table.take(table.rows_of(tf.constant(["tea"]))), expected, atol=1e-6)
+
+
+def test_an_encoder_stays_itself_where_nothing_is_left_to_train(folder, tmp_path):
+    settings = config(folder, tmp_path, epochs=1, bank_size=0, triplet_weight=0.0)
+    file = pathlib.Path(training.pretrain(settings, progress=False).encoder)
+    identity, written = text_encoder.identity(file), file.stat().st_mtime_ns
+    training.pretrain(settings, progress=False)
+    assert file.stat().st_mtime_ns == written
+    file.unlink()
+    training.pretrain(settings, progress=False)
+    assert text_encoder.identity(file) == identity
+    # Another epoch may better it.
+    training.pretrain(dataclasses.replace(settings, epochs=2), progress=False)
+    assert file.stat().st_mtime_ns >= (tmp_path / "best.keras").stat().st_mtime_ns
+    assert not list(tmp_path.glob(".*.keras"))
 
 
 def test_an_image_encoder(tmp_path):
