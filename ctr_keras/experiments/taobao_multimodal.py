@@ -49,9 +49,10 @@ from ctr_keras.pretraining import (
     image_weights,
     text_encoder,
 )
+from ctr_keras.pretraining.encoder_file import is_file
 from ctr_keras.pretraining.text_weights import MINILM
 from ctr_keras.schema import Schema
-from ctr_keras.training.pretrain import SMALL
+from ctr_keras.training.pretrain import SMALL, max_tokens_of
 
 TABLES = ("2", "3")
 FIGURES = ("3", "6a", "6b", "6c")
@@ -105,7 +106,7 @@ class Settings:
         item_groups: Groups of items of figure 6b.
         encoder: The generic text encoder that pre-training starts from.
         image_encoder: The image encoder that pre-training starts from; `"small"` knows nothing.
-        max_tokens: Tokens of a text, at most.
+        max_tokens: Tokens of a text, at most. By default 32; a `.keras` encoder has its own.
         scl_layers: How many of the text encoder's last layers learn.
         image_layers: How many of the image encoder's do, or `None` for all.
         scl_epochs: Epochs of a pre-training; the one of the best validation Acc@1 counts.
@@ -134,7 +135,7 @@ class Settings:
     item_groups: int = 8
     encoder: str = MINILM
     image_encoder: str = SMALL
-    max_tokens: int = 32
+    max_tokens: int | None = None
     scl_layers: int = 2
     image_layers: int | None = None
     scl_epochs: int = 3
@@ -147,9 +148,10 @@ class Settings:
     def __post_init__(self) -> None:
         check_positive_integers(
             self, "seeds", "epochs", "batch_size", "patience", "embedding_dim", "make_epochs",
-            "curve_epochs", "item_groups", "max_tokens", "scl_epochs", "scl_batch_size",
-            "bank_size",
+            "curve_epochs", "item_groups", "scl_epochs", "scl_batch_size", "bank_size",
         )  # fmt: skip
+        if self.max_tokens is not None:
+            check_positive_integers(self, "max_tokens")
 
     def options(self, model: str, make_epochs: int | None = None) -> dict[str, Any]:
         """Arguments of a model, `make_epochs` other than usual where it is given."""
@@ -277,7 +279,9 @@ class Reproduction:
     def _encoded(self, encoder: str | os.PathLike) -> pathlib.Path:
         """The data with the vectors of an encoder."""
         source, pictures = pathlib.Path(self.data), self.item_images
-        text, max_tokens = self.settings.text, self.settings.max_tokens
+        text = self.settings.text
+        # Those of a pre-training, which its encoder keeps.
+        max_tokens = None if is_file(encoder) else max_tokens_of(encoder, self.settings.max_tokens)
         if pictures is None:
             made_by = [text_encoder.identity(encoder), text, max_tokens]
         else:

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import zipfile
+from collections.abc import Mapping
 from typing import Any
 
 import h5py
@@ -19,6 +20,13 @@ _CHANGING = ("name", "shared_object_id")
 def is_file(encoder: str | os.PathLike) -> bool:
     """Whether an encoder is named by a `.keras` file."""
     return str(encoder).endswith(".keras")
+
+
+def refuse_settings(path: str | os.PathLike, settings: Mapping[str, Any]) -> None:
+    """Refuse settings beside a file, which has its own."""
+    if settings:
+        received = ", ".join(f"`{name}={value!r}`" for name, value in settings.items())
+        raise ValueError(f"{path} has its own settings: give none beside it. Received: {received}")
 
 
 def read_config(path: str | os.PathLike) -> dict[str, Any]:

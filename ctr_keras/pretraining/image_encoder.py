@@ -17,7 +17,7 @@ from ctr_keras.argument_checks import check_positive_integer
 from ctr_keras.losses.info_nce import unit_vectors
 from ctr_keras.pretraining import image_weights
 from ctr_keras.pretraining.corrupt_images import CorruptImages
-from ctr_keras.pretraining.encoder_file import is_file
+from ctr_keras.pretraining.encoder_file import is_file, refuse_settings
 from ctr_keras.pretraining.small_convnet import small_convnet
 from ctr_keras.sources import Report, to_stderr
 
@@ -118,8 +118,7 @@ class ImageEncoder(keras.Model):
             OSError: the package cannot be fetched.
         """
         if is_file(preset):
-            if kwargs:
-                raise ValueError(f"A file has its own settings. Received: {kwargs}")
+            refuse_settings(preset, kwargs)
             encoder = keras.models.load_model(preset)
             if not isinstance(encoder, cls):
                 raise ValueError(f"{preset} holds no image encoder. Received: {encoder!r}")

@@ -14,7 +14,7 @@ import tensorflow as tf
 from ctr_keras import files
 from ctr_keras.api_export import export
 from ctr_keras.extras import require
-from ctr_keras.pretraining.encoder_file import file_identity, is_file
+from ctr_keras.pretraining.encoder_file import file_identity, is_file, refuse_settings
 from ctr_keras.pretraining.text_head import TextHead, mean_vectors
 from ctr_keras.pretraining.text_weights import MINILM, weights_folder
 
@@ -100,16 +100,23 @@ class TextEncoder(keras.Model):
 
     @classmethod
     def from_preset(
-        cls, preset: str | os.PathLike = MINILM, max_tokens: int = 64, **kwargs: Any
+        cls, preset: str | os.PathLike = MINILM, max_tokens: int | None = None, **kwargs: Any
     ) -> "TextEncoder":
-        """An encoder with the weights of a folder or a published package.
+        """An encoder with the weights of a folder, a file or a published package.
 
         Args:
-            preset: As `encoder` of `weights_folder`, or a `.keras` file that holds an encoder.
-            max_tokens: Tokens of a text, at most; that of a file is its own.
+            preset: As `encoder` of `weights_folder`, or a `.keras` file that holds an encoder,
+                which takes no other argument.
+            max_tokens: Tokens of a text, at most. By default 64.
             **kwargs: As for the class.
+
+        Raises:
+            ValueError: it is neither, or a file and there are other arguments.
+            OSError: the package cannot be fetched.
         """
+        settings = kwargs if max_tokens is None else {"max_tokens": max_tokens, **kwargs}
         if is_file(preset):
+            refuse_settings(preset, settings)
             encoder = keras.models.load_model(preset)
             if not isinstance(encoder, cls):
                 raise ValueError(f"{preset} holds no text encoder. Received: {encoder!r}")
@@ -118,7 +125,7 @@ class TextEncoder(keras.Model):
         folder = weights_folder(preset)
         backbone = hub.models.BertBackbone.from_preset(str(folder))
         vocabulary = (folder / "vocab.txt").read_text(encoding="utf-8").splitlines()
-        return cls(backbone, vocabulary, max_tokens, **kwargs)
+        return cls(backbone, vocabulary, **settings)
 
     @property
     def width(self) -> int:

@@ -84,7 +84,7 @@ class TextPairs:
         data: Folder that `ctr-keras prepare pairs` made.
         batch_size: Pairs a batch.
         encoder: What to start from, as `preset` of `TextEncoder.from_preset`.
-        max_tokens: Tokens of a text, at most.
+        max_tokens: Tokens of a text, at most; `None` of a file, which has its own.
         layers: How many of the encoder's last layers learn.
         views: As for `read_pairs`.
         states: Folder of what the other layers make of the texts.
@@ -100,7 +100,7 @@ class TextPairs:
         batch_size: int,
         *,
         encoder: str,
-        max_tokens: int,
+        max_tokens: int | None,
         layers: int,
         views: str,
         states: str,
@@ -271,7 +271,7 @@ class TitledPictures(PicturePairs):
             has queries, what is learned is tested on them; elsewhere titles search for pictures.
         batch_size: Pairs a batch.
         text_encoder: As `preset` of `TextEncoder.from_preset`.
-        max_tokens: Tokens of a title, at most.
+        max_tokens: Tokens of a title, at most; `None` of a file, which has its own.
         **kwargs: As for `PicturePairs`.
 
     Raises:
@@ -279,7 +279,13 @@ class TitledPictures(PicturePairs):
     """
 
     def __init__(
-        self, data: str, batch_size: int, *, text_encoder: str, max_tokens: int, **kwargs: Any
+        self,
+        data: str,
+        batch_size: int,
+        *,
+        text_encoder: str,
+        max_tokens: int | None,
+        **kwargs: Any,
     ):
         paths = {split: f"{data}/{split}" for split in SPLITS}
         titles = [pair_texts(path, query="title")[0] for path in paths.values()]

@@ -12,6 +12,7 @@ from ctr_keras import training
 from ctr_keras.datasets import search_pairs, simulator, titled_pictures
 from ctr_keras.pretraining import text_encoder
 from ctr_keras.training.pair_sources import PicturePairs
+from ctr_keras.training.pretrain import max_tokens_of
 from tests.pretraining import tiny_pairs
 from tests.pretraining.image_bytes import encoded
 
@@ -59,6 +60,16 @@ def test_texts_are_encoded_by_a_trained_encoder(folder, tmp_path):
     for name in ("train", "valid", "test"):
         ck.data.write(tmp_path / "data" / name, schema, {"title": ["tea", "x"], "label": [0, 1]})
     table = ck.pretraining.encode_texts(tmp_path / "data", encoder=trained.encoder, progress=False)
+    assert table.encoder["max_tokens"] == "9"
+    # It reads as much of a text where it learns on.
+    settings = config(
+        folder, tmp_path / "on", encoder=trained.encoder, epochs=1, bank_size=0, triplet_weight=0.0
+    )
+    with pytest.raises(ValueError, match="its own settings.*`max_tokens=9`"):
+        training.pretrain(settings, progress=False)
+    found = training.pretrain(dataclasses.replace(settings, max_tokens=None), progress=False)
+    assert found.before == trained.after
+    assert ck.pretraining.TextEncoder.from_preset(found.encoder).max_tokens == 9
     expected = keras.models.load_model(trained.encoder).encode(["tea"])
     np.testing.assert_allclose(table.take(table.rows_of(tf.constant(["tea"]))), expected, atol=1e-6)
 
@@ -249,6 +260,12 @@ def test_what_titles_and_pictures_need(titled, folder, tmp_path):
         training.pretrain(dataclasses.replace(settings, data=str(folder / "data")), progress=False)
 
 
+def test_default_of_max_tokens(folder):
+    assert max_tokens_of(str(folder / "bert"), None) == 32
+    assert max_tokens_of(str(folder / "bert"), 9) == 9
+    assert max_tokens_of("encoder.keras", None) is None
+
+
 def test_bad_settings(folder, tmp_path):
     with pytest.raises(ValueError, match="`epochs=0`"):
         training.pretrain(config(folder, tmp_path, epochs=0))
@@ -256,6 +273,6 @@ def test_bad_settings(folder, tmp_path):
         training.pretrain(config(folder, tmp_path, layers=3), progress=False)
     model = ck.models.FM(ck.Schema([ck.Feature("a", "user", vocabulary=ck.Vocabulary.of_size(3))]))
     model.save(tmp_path / "fm.keras")
-    bad = dataclasses.replace(config(folder, tmp_path), encoder=str(tmp_path / "fm.keras"))
+    bad = config(folder, tmp_path, encoder=str(tmp_path / "fm.keras"), max_tokens=None)
     with pytest.raises(ValueError, match="fm.keras holds no text encoder"):
         training.pretrain(bad, progress=False)
