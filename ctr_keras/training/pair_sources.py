@@ -10,9 +10,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ctr_keras import metrics
+from ctr_keras import files, metrics
 from ctr_keras.data.manifest import Manifest
 from ctr_keras.data.split import SPLITS
+from ctr_keras.json_values import digest
 from ctr_keras.losses.info_nce import unit_vectors
 from ctr_keras.pretraining import ImageEncoder, TextEncoder, pair_texts, read_pairs
 from ctr_keras.pretraining.corrupt_images import CorruptImages
@@ -66,6 +67,22 @@ def _texts_of(data: str, read: Iterable[tuple[str, str]]) -> set[str]:
         for name in _TEXTS
         for text in np.unique(batch[name])
     }
+
+
+def _paths_of(data: str) -> list[str]:
+    """The paths of the pictures that pairs name, of all splits."""
+    return sorted(_texts_of(data, {(split, "query") for split in SPLITS}) - {""})
+
+
+def pictures_digest(data: str, images: str) -> str:
+    """Of the pictures that pairs name: of their paths within a folder, wherever it lies, and their
+    content.
+
+    Args:
+        data: Folder of the splits.
+        images: Folder that the paths are within.
+    """
+    return digest({path: files.sha256(f"{images}/{path}") for path in _paths_of(data)})
 
 
 def _check_queries(data: str, views: str, advice: str) -> None:
@@ -211,7 +228,7 @@ class PicturePairs:
 
     def _corrupt(self, skip: bool, report: Report) -> list[str]:
         """Paths of the pictures that cannot be decoded."""
-        paths = sorted(_texts_of(self.data, {(split, "query") for split in SPLITS}) - {""})
+        paths = _paths_of(self.data)
         encoder = self.encoder()
         found = CorruptImages(skip)
         with concurrent.futures.ThreadPoolExecutor() as pool:

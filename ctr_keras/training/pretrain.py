@@ -13,7 +13,12 @@ from ctr_keras.pretraining.memory_bank import SIZE
 from ctr_keras.pretraining.text_weights import MINILM
 from ctr_keras.seed import set_seed
 from ctr_keras.training.checkpoint import Checkpoint, key_of, write_whole
-from ctr_keras.training.pair_sources import PicturePairs, TextPairs, TitledPictures
+from ctr_keras.training.pair_sources import (
+    PicturePairs,
+    TextPairs,
+    TitledPictures,
+    pictures_digest,
+)
 from ctr_keras.training.progress import ProgressBar, batches_of
 
 SMALL = "small"
@@ -131,9 +136,11 @@ def pretrain(
     )
     out = pathlib.Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
-    # Where the pictures lie may change; the pairs tell which they are.
-    key = key_of(config) | {"images": config.images is not None}
+    key = key_of(config)
     del key["states"]
+    # Where the pictures lie may change, not what they show.
+    images = config.images
+    key["images"] = False if images is None else pictures_digest(config.data, images)
     checkpoint = Checkpoint(out, key, config.patience, _MONITOR)
     if restart:
         checkpoint.discard()

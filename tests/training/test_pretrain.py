@@ -14,7 +14,7 @@ from ctr_keras.pretraining import text_encoder
 from ctr_keras.training.pair_sources import PicturePairs
 from ctr_keras.training.pretrain import max_tokens_of
 from tests.pretraining import tiny_pairs
-from tests.pretraining.image_bytes import encoded
+from tests.pretraining.image_bytes import encoded, plain
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +117,10 @@ def test_an_image_encoder(tmp_path):
         bank_size=50,
     )  # fmt: skip
     assert training.pretrain(moved, progress=False).history == found.history
+    # Others, drawn anew, may not take their place.
+    (tmp_path / "moved" / queries[0].removeprefix(f"{images}/")).write_bytes(plain((1, 2, 3)))
+    with pytest.raises(ValueError, match="a training with another images"):
+        training.pretrain(dataclasses.replace(moved, epochs=2), progress=False)
 
 
 def test_corrupt_pictures(tmp_path):
