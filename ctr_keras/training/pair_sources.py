@@ -242,8 +242,7 @@ class PicturePairs:
     def encoder(self) -> ImageEncoder:
         """What learns, as it starts."""
         encoder = self._untrained()
-        if self.layers is not None:
-            encoder.train_last(self.layers)
+        encoder.train_last(self.layers)
         return encoder
 
     def _untrained(self) -> ImageEncoder:

@@ -227,6 +227,14 @@ def test_titles_and_pictures_of_queries(folder, tmp_path):
     found = training.pretrain(settings, progress=False)
     encoder = ck.pretraining.ImageEncoder.from_preset(found.encoder)
     assert encoder.width == 128 and len(encoder.trainable_variables) == 1
+    # Where it learns on, all of it does by default.
+    on = PicturePairs(
+        settings.data, 16, encoder=found.encoder, layers=None, views="query",
+        images=settings.images, skip_corrupt=False,
+    )  # fmt: skip
+    learning = on.encoder()
+    assert learning.trained_layers is None
+    assert len(learning.trainable_variables) == len(start.trainable_variables) + 1
     path, images = tmp_path / "data/test", tmp_path / "data/pictures"
     assert found.after == training.pair_accuracy(encoder, path, images)
 
