@@ -199,7 +199,8 @@ class PicturePairs:
         report: Called with a line for the user if there are such pictures.
 
     Raises:
-        ValueError: a picture cannot be decoded (it is named), or a split has no queries.
+        ValueError: a picture cannot be decoded (it is named), or a split has no queries, or no
+            pairs whose pictures can be decoded.
     """
 
     def __init__(
@@ -237,6 +238,8 @@ class PicturePairs:
                 if error:
                     found.add(path, error)
         found.tell(len(paths), report)
+        for split in SPLITS:  # Each must have some left.
+            pair_texts(f"{self.data}/{split}", left_out=found.names)
         return found.names
 
     def encoder(self) -> ImageEncoder:

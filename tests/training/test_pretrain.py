@@ -156,6 +156,16 @@ def test_corrupt_pictures(tmp_path):
     settings = dataclasses.replace(settings, skip_corrupt=True)
     found = training.pretrain(settings, progress=False)
     assert np.isfinite(found.history[0]["loss"]) and found.after["acc_5"] == 1
+    # A split without any that can be decoded.
+    broken = {name: values[2:4] for name, values in rows.items()}
+    schema.save(tmp_path / "broken")
+    for split, content in {"train": rows, "valid": rows, "test": broken}.items():
+        ck.data.write(tmp_path / "broken" / split, schema, content)
+    settings = dataclasses.replace(
+        settings, data=str(tmp_path / "broken"), out=str(tmp_path / "other")
+    )
+    with pytest.raises(ValueError, match=r"broken/test has no pairs .*`left_out` with 2 texts"):
+        training.pretrain(settings, progress=False)
 
 
 COLORS = {"tea": (200, 30, 20), "coffee": (20, 200, 40), "green": (30, 20, 220)}
