@@ -81,8 +81,18 @@ def pictures_digest(data: str, images: str) -> str:
     Args:
         data: Folder of the splits.
         images: Folder that the paths are within.
+
+    Raises:
+        ValueError: a picture is not there (it is named).
     """
-    return digest({path: files.sha256(f"{images}/{path}") for path in _paths_of(data)})
+    paths = _paths_of(data)
+    try:
+        return digest({path: files.sha256(f"{images}/{path}") for path in paths})
+    except FileNotFoundError as error:
+        raise ValueError(
+            f"`images` must be the folder of the pictures that pairs name; {error.filename} is not "
+            f"there. Received: `images={images!r}`"
+        ) from None
 
 
 def _check_queries(data: str, views: str, advice: str) -> None:

@@ -11,7 +11,7 @@ import ctr_keras as ck
 from ctr_keras import training
 from ctr_keras.datasets import search_pairs, simulator, titled_pictures
 from ctr_keras.pretraining import text_encoder
-from ctr_keras.training.pair_sources import PicturePairs
+from ctr_keras.training.pair_sources import PicturePairs, TitledPictures
 from ctr_keras.training.pretrain import max_tokens_of
 from tests.pretraining import tiny_pairs
 from tests.pretraining.image_bytes import encoded, plain
@@ -278,8 +278,13 @@ def test_what_titles_and_pictures_need(titled, folder, tmp_path):
         training.pretrain(dataclasses.replace(settings, views="item"), progress=False)
     with pytest.raises(ValueError, match="`bank_size=9`"):
         training.pretrain(dataclasses.replace(settings, bank_size=9), progress=False)
-    with pytest.raises(ValueError, match="must have the item's `title`"):
+    with pytest.raises(ValueError, match="pictures/cafe is not there. Received: `images="):
         training.pretrain(dataclasses.replace(settings, data=str(folder / "data")), progress=False)
+    with pytest.raises(ValueError, match="must have the item's `title`"):
+        TitledPictures(
+            str(folder / "data"), 16, text_encoder=settings.text_encoder, max_tokens=9,
+            encoder=settings.encoder, layers=None, images=settings.images, skip_corrupt=False,
+        )  # fmt: skip
 
 
 def test_default_of_max_tokens(folder):
