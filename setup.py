@@ -45,6 +45,7 @@ setup(
     install_requires=[
         "tensorflow>=2.19",
         "keras>=3.10",
+        "h5py>=3.11",
         "numpy>=1.26",
         "pandas>=2.2",
         "pyarrow>=16.0",

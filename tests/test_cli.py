@@ -197,6 +197,7 @@ EVALUATE = ("evaluate", "--model", "m.keras", "--data", "x")
         ((*EVALUATE, "--train", "y", "--item-groups", "3", "--adapt", "user_id"), "--adapt"),
         (("encode", "--data", "x", "--items", "--images", "y", "--max-tokens", "9"), "--max-tok"),
         (("export", "--model", "m.keras", "--out", "y", "--max-tokens", "9"), "--max-tokens"),
+        (("pretrain", "--data", "x", "--out", "y", "--skip-corrupt"), "--skip-corrupt"),
     ],
 )
 def test_options_without_effect_are_refused(run, arguments, named):

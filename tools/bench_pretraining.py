@@ -24,6 +24,7 @@ import tensorflow as tf
 import ctr_keras as ck
 from ctr_keras.pretraining.text_weights import MINILM
 from ctr_keras.training.pair_sources import TextPairs
+from ctr_keras.training.pretrain import max_tokens_of
 
 _WARM_UP = 3
 
@@ -105,14 +106,16 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--pairs", required=True, help="folder of `ctr-keras prepare pairs`")
     parser.add_argument("--states", help="folder of states to keep; by default a temporary one")
     parser.add_argument("--encoder", default=MINILM)
-    parser.add_argument("--max-tokens", type=int, default=32)
+    parser.add_argument("--max-tokens", type=int, help="by default as `ctr-keras pretrain`")
     parser.add_argument("--layers", type=int, default=2, help="that learn")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--bank-size", type=int, default=16_384)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=10, help="timed steps a round")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    arguments.max_tokens = max_tokens_of(arguments.encoder, arguments.max_tokens)
+    return arguments
 
 
 if __name__ == "__main__":

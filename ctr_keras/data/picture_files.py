@@ -2,12 +2,16 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import os
 import pathlib
 import posixpath
 import tarfile
 import zipfile
 from collections.abc import Callable, Collection, Iterable, Iterator
+
+from ctr_keras import files
+from ctr_keras.json_values import digest
 
 _SUFFIXES = (".jpg", ".jpeg", ".png")
 
@@ -83,3 +87,16 @@ def open_pictures(path: str | os.PathLike) -> Iterator[PictureFiles]:
         raise ValueError(
             f"`images` must be a folder, a tar or a zip. Received: `images={str(path)!r}`"
         )
+
+
+def digest_of(path: str | os.PathLike) -> str:
+    """Of the JPEG and PNG files in a folder their paths and content, of an archive its file.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if pathlib.Path(path).is_file():
+        return files.sha256(path)
+    with open_pictures(path) as pictures:
+        names = [name for name in pictures.order if name.lower().endswith(_SUFFIXES)]
+        return digest({name: hashlib.sha256(pictures.read(name)).hexdigest() for name in names})

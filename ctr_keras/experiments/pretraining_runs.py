@@ -45,24 +45,35 @@ class PretrainingRun:
         options: Fields of `training.PretrainingConfig` other than the folders and the seed.
         seed: Of the order of pairs and of dropout, and of the weights of a small encoder.
         images: Of pairs of pictures: the folder that their paths are within.
+        pictures: Of pairs of pictures: their `pair_sources.pictures_digest`. There are thousands,
+            which all trainings share, so that it is made once.
     """
 
     pairs: str
     options: dict[str, Any]
     seed: int = 1
     images: str | None = None
+    pictures: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.images is None) != (self.pictures is None):
+            raise ValueError(
+                "`images` and `pictures` go together. Received: "
+                f"`images={self.images!r}`, `pictures={self.pictures!r}`"
+            )
 
     outcome_type: ClassVar[type] = PretrainingOutcome
 
     @functools.cached_property
     def key(self) -> str:
-        """Of its pairs, settings and code; see `jobs.Job`."""
+        """Of its pairs, their pictures, settings and code; see `jobs.Job`."""
         splits = ("train", "valid", "test")
         config = {
             "options": self.options,
             "seed": self.seed,
             "encoder": self._encoders(),
             "pairs": [data.Manifest.load(f"{self.pairs}/{name}").digest for name in splits],
+            "pictures": self.pictures,
             "code": jobs.code_digest(*_CODE),
         }
         return digest(config)[:16]

@@ -27,6 +27,7 @@ from typing import Any
 
 from ctr_keras import files
 from ctr_keras.argument_checks import check_positive_integers
+from ctr_keras.data import picture_files
 from ctr_keras.data.split import SPLITS
 from ctr_keras.datasets import prepared
 from ctr_keras.experiments import jobs
@@ -49,9 +50,11 @@ from ctr_keras.pretraining import (
     image_weights,
     text_encoder,
 )
+from ctr_keras.pretraining.encoder_file import is_file
 from ctr_keras.pretraining.text_weights import MINILM
 from ctr_keras.schema import Schema
-from ctr_keras.training.pretrain import SMALL
+from ctr_keras.training.pair_sources import pictures_digest
+from ctr_keras.training.pretrain import SMALL, max_tokens_of
 
 TABLES = ("2", "3")
 FIGURES = ("3", "6a", "6b", "6c")
@@ -105,7 +108,7 @@ class Settings:
         item_groups: Groups of items of figure 6b.
         encoder: The generic text encoder that pre-training starts from.
         image_encoder: The image encoder that pre-training starts from; `"small"` knows nothing.
-        max_tokens: Tokens of a text, at most.
+        max_tokens: Tokens of a text, at most. By default 32; a `.keras` encoder has its own.
         scl_layers: How many of the text encoder's last layers learn.
         image_layers: How many of the image encoder's do, or `None` for all.
         scl_epochs: Epochs of a pre-training; the one of the best validation Acc@1 counts.
@@ -134,7 +137,7 @@ class Settings:
     item_groups: int = 8
     encoder: str = MINILM
     image_encoder: str = SMALL
-    max_tokens: int = 32
+    max_tokens: int | None = None
     scl_layers: int = 2
     image_layers: int | None = None
     scl_epochs: int = 3
@@ -147,9 +150,10 @@ class Settings:
     def __post_init__(self) -> None:
         check_positive_integers(
             self, "seeds", "epochs", "batch_size", "patience", "embedding_dim", "make_epochs",
-            "curve_epochs", "item_groups", "max_tokens", "scl_epochs", "scl_batch_size",
-            "bank_size",
+            "curve_epochs", "item_groups", "scl_epochs", "scl_batch_size", "bank_size",
         )  # fmt: skip
+        if self.max_tokens is not None:
+            check_positive_integers(self, "max_tokens")
 
     def options(self, model: str, make_epochs: int | None = None) -> dict[str, Any]:
         """Arguments of a model, `make_epochs` other than usual where it is given."""
@@ -175,10 +179,15 @@ class Settings:
         return wrapped
 
     def pretrainings(
-        self, pairs: str | os.PathLike, images: str | os.PathLike | None, changes: dict
-    ) -> list[PretrainingRun]:
-        """A pre-training a seed, with changes to its options."""
-        options = {
+        self,
+        pairs: str | os.PathLike,
+        images: str | os.PathLike | None,
+        encoders: Mapping[str, dict[str, Any]],
+    ) -> dict[str, list[PretrainingRun]]:
+        """A pre-training a seed of each encoder, which tells what it changes in the options."""
+        folder = None if images is None else str(images)
+        pictures = None if folder is None else pictures_digest(str(pairs), folder)
+        common: dict[str, Any] = {
             "encoder": self.encoder if images is None else self.image_encoder,
             "max_tokens": self.max_tokens,
             "layers": self.scl_layers if images is None else self.image_layers,
@@ -187,11 +196,14 @@ class Settings:
             "learning_rate": self.scl_learning_rate,
             "bank_size": self.bank_size,
             "momentum": self.momentum,
-            **changes,
         }
-        folder = None if images is None else str(images)
-        seeds = range(1, self.seeds + 1)
-        return [PretrainingRun(str(pairs), options, seed, folder) for seed in seeds]
+        return {
+            label: [
+                PretrainingRun(str(pairs), {**common, **changes}, seed, folder, pictures)
+                for seed in range(1, self.seeds + 1)
+            ]
+            for label, changes in encoders.items()
+        }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -264,8 +276,10 @@ class Reproduction:
         encoders |= {label: found[0].encoder_in(self.out) for label, found in runs.items()}
         accuracies |= {label: found[0].after for label, found in trained.items()}
         model = METHODS["SimTier"]
+        items = self.item_images
+        pictures = None if items is None else picture_files.digest_of(items)
         rankers = {
-            label: self._runs(model, data=self._encoded(encoder))
+            label: self._runs(model, data=self._encoded(encoder, pictures))
             for label, encoder in encoders.items()
         }
         outcomes = self._trained({IDS: self._runs(self.settings.base), **rankers})
@@ -274,14 +288,16 @@ class Reproduction:
         comparison = Comparison(title, methods, metrics=("gauc", "auc"))
         return accuracy_figure(comparison, {m: found["acc_1"] for m, found in accuracies.items()})
 
-    def _encoded(self, encoder: str | os.PathLike) -> pathlib.Path:
+    def _encoded(self, encoder: str | os.PathLike, digest_of_pictures: str | None) -> pathlib.Path:
         """The data with the vectors of an encoder."""
         source, pictures = pathlib.Path(self.data), self.item_images
-        text, max_tokens = self.settings.text, self.settings.max_tokens
+        text = self.settings.text
+        # Those of a pre-training, which its encoder keeps.
+        max_tokens = None if is_file(encoder) else max_tokens_of(encoder, self.settings.max_tokens)
         if pictures is None:
             made_by = [text_encoder.identity(encoder), text, max_tokens]
         else:
-            made_by = [image_weights.identity(encoder), str(pathlib.Path(pictures).resolve())]
+            made_by = [image_weights.identity(encoder), digest_of_pictures]
         made_by.append(files.sha256(source / prepared.ITEMS_FILE))
         target = pathlib.Path(self.out) / "encoded" / digest(made_by)[:16]
         target.mkdir(parents=True, exist_ok=True)
@@ -306,10 +322,7 @@ class Reproduction:
                 "pairs` made. Received: `pairs=None`"
             )
         encoders = {**(ON_ITEMS if self.images is None else ON_TITLES), **ENCODERS}
-        return {
-            label: self.settings.pretrainings(self.pairs, self.images, changes)
-            for label, changes in encoders.items()
-        }
+        return self.settings.pretrainings(self.pairs, self.images, encoders)
 
     def _methods(self) -> Comparison:
         runs = {label: self._runs(model) for label, model in METHODS.items()}

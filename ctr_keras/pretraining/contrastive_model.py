@@ -37,8 +37,8 @@ class ContrastiveModel(keras.Model):
     items to queries, without a bank: its keys would have no gradient, and the encoder no other.
 
     Batches are dicts: `query` and `item`, what their encoders take; `item_id`, integers that
-    tell items apart; optionally `negative`, and `has_negative`, bool, where some rows have none.
-    Calling the model encodes.
+    tell items apart; `negative`, unless `triplet_weight` is 0, and optionally `has_negative`, bool,
+    where some rows have none. `read_pairs` makes such batches. Calling the model encodes.
 
     Args:
         encoder: A Keras model whose output is unit vectors `(batch, width)`, with an attribute
@@ -48,7 +48,7 @@ class ContrastiveModel(keras.Model):
         bank_size: Slots of the memory bank, or 0 for none.
         momentum: Share of the copy that stays at each step.
         temperature: Where it starts.
-        triplet_weight: Weight of the triplet loss, 0 for none.
+        triplet_weight: Weight of the triplet loss, 0 for none, where batches have no `negative`.
         margin: Of the triplet loss.
         query_encoder: A built layer or model of queries, whose output is vectors of any length
             `(batch, width)`; by default `encoder` is.
@@ -63,7 +63,8 @@ class ContrastiveModel(keras.Model):
     >>> encoder.train_last(2)
     >>> model = ck.pretraining.ContrastiveModel(encoder, bank_size=10_000)
     >>> model.compile(keras.optimizers.Adam(2e-5))
-    >>> model.fit(pairs)        # tf.data of {"query": ..., "item": ..., "item_id": ...}
+    >>> pairs = ck.pretraining.read_pairs("tf_data/home-depot/train", shuffle=True)
+    >>> model.fit(pairs, shuffle=False)
 
     Reference:
         - [Sheng et al., 2024: Enhancing Taobao Display Advertising with Multimodal

@@ -17,6 +17,7 @@ from ctr_keras.argument_checks import check_positive_integer
 from ctr_keras.losses.info_nce import unit_vectors
 from ctr_keras.pretraining import image_weights
 from ctr_keras.pretraining.corrupt_images import CorruptImages
+from ctr_keras.pretraining.encoder_file import is_file, refuse_settings
 from ctr_keras.pretraining.small_convnet import small_convnet
 from ctr_keras.sources import Report, to_stderr
 
@@ -116,9 +117,8 @@ class ImageEncoder(keras.Model):
             ValueError: it is none of them, or holds no image encoder.
             OSError: the package cannot be fetched.
         """
-        if image_weights.is_file(preset):
-            if kwargs:
-                raise ValueError(f"A file has its own settings. Received: {kwargs}")
+        if is_file(preset):
+            refuse_settings(preset, kwargs)
             encoder = keras.models.load_model(preset)
             if not isinstance(encoder, cls):
                 raise ValueError(f"{preset} holds no image encoder. Received: {encoder!r}")
@@ -134,6 +134,8 @@ class ImageEncoder(keras.Model):
     def projected(self, width: int) -> "ImageEncoder":
         """This encoder with a linear layer behind its mean, as CLIP has one; it shares the rest.
 
+        The linear layer learns, and beside it what learns already.
+
         Args:
             width: Of the vectors it makes.
         """
@@ -143,23 +145,25 @@ class ImageEncoder(keras.Model):
             features = ops.mean(features, axis=tuple(range(1, len(features.shape) - 1)))
         project = keras.layers.Dense(width, use_bias=False, name="projection")
         backbone = keras.Model(self.backbone.inputs, project(features), name="projected")
-        return type(self)(backbone, self.mean, self.std, self.framing)
+        layers = None if self.trained_layers is None else self.trained_layers + 1
+        return type(self)(backbone, self.mean, self.std, self.framing, layers)
 
-    def train_last(self, layers: int) -> None:
+    def train_last(self, layers: int | None) -> None:
         """Let only the last layers of the backbone learn.
 
         Args:
-            layers: How many of those that have weights; 0 freezes all. The block of a transformer
-                is one layer; other layers that hold layers are counted by what they hold where
-                they are Keras models.
+            layers: How many of those that have weights; 0 freezes all, `None` lets all learn. The
+                block of a transformer is one layer; other layers that hold layers are counted by
+                what they hold where they are Keras models.
         """
         parts = list(_parts(self.backbone))
-        if not isinstance(layers, int) or not 0 <= layers <= len(parts):
+        count = len(parts) if layers is None else layers
+        if not isinstance(count, int) or not 0 <= count <= len(parts):
             raise ValueError(
                 f"`layers` must be an integer from 0 to {len(parts)}. Received: `layers={layers!r}`"
             )
         for number, part in enumerate(parts):
-            part.trainable = number >= len(parts) - layers
+            part.trainable = number >= len(parts) - count
         self.trained_layers = layers
 
     def picture(self, image: tf.Tensor) -> tf.Tensor:

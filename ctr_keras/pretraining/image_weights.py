@@ -11,7 +11,7 @@ import numpy as np
 from ctr_keras import files, sources
 from ctr_keras.extras import require
 from ctr_keras.pretraining.efficientnet_lite import efficientnet_lite0, set_torch_weights
-from ctr_keras.pretraining.text_weights import is_file
+from ctr_keras.pretraining.encoder_file import file_identity, is_file
 from ctr_keras.pretraining.torch_weights import read_torch_weights
 from ctr_keras.sources import Report, Source, to_stderr
 
@@ -92,7 +92,7 @@ def identity(preset: str | os.PathLike) -> dict[str, str]:
     if str(preset) in PUBLISHED:
         return {"encoder": str(preset), "sha256": PUBLISHED[str(preset)].digest}
     if is_file(preset):
-        return {"encoder": pathlib.Path(preset).name, "sha256": files.sha256(preset)}
+        return file_identity(preset)
     folder = _folder(preset)
     weights = next(folder / name for name in _WEIGHTS_FILES if (folder / name).is_file())
     return {"encoder": folder.name, "sha256": files.sha256(weights)}

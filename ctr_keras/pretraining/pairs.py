@@ -158,10 +158,18 @@ def pair_texts(
         images: Folder that the texts are paths within, which it is then part of; not of titles.
         left_out: As of `read_pairs`.
         query: `"query"`, or `"title"` where an item's title takes its place.
+
+    Raises:
+        ValueError: there is no data, it has no titles, or no pair is left.
     """
     if query == "title":
         _check_titled(path)
     parts = list(read_pairs(path, 4096, left_out=left_out).as_numpy_iterator())
+    if not parts:
+        raise ValueError(
+            f"{path} has no pairs without the texts that are left out, such as corrupt pictures. "
+            f"Received: `left_out` with {len(left_out)} texts"
+        )
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     _, first, own = np.unique(columns["item_id"], return_index=True, return_inverse=True)
     queries, items = ([text.decode() for text in columns[name]] for name in (query, "item"))

@@ -14,8 +14,9 @@ import tensorflow as tf
 from ctr_keras import files
 from ctr_keras.api_export import export
 from ctr_keras.extras import require
+from ctr_keras.pretraining.encoder_file import file_identity, is_file, refuse_settings
 from ctr_keras.pretraining.text_head import TextHead, mean_vectors
-from ctr_keras.pretraining.text_weights import MINILM, is_file, weights_folder
+from ctr_keras.pretraining.text_weights import MINILM, weights_folder
 
 _PIECE_START, _PIECE_END = "[CLS]", "[SEP]"
 _BATCH = 128
@@ -99,16 +100,23 @@ class TextEncoder(keras.Model):
 
     @classmethod
     def from_preset(
-        cls, preset: str | os.PathLike = MINILM, max_tokens: int = 64, **kwargs: Any
+        cls, preset: str | os.PathLike = MINILM, max_tokens: int | None = None, **kwargs: Any
     ) -> "TextEncoder":
-        """An encoder with the weights of a folder or a published package.
+        """An encoder with the weights of a folder, a file or a published package.
 
         Args:
-            preset: As `encoder` of `weights_folder`, or a `.keras` file that holds an encoder.
-            max_tokens: Tokens of a text, at most; that of a file is its own.
+            preset: As `encoder` of `weights_folder`, or a `.keras` file that holds an encoder,
+                which takes no other argument.
+            max_tokens: Tokens of a text, at most. By default 64.
             **kwargs: As for the class.
+
+        Raises:
+            ValueError: it is neither, or a file and there are other arguments.
+            OSError: the package cannot be fetched.
         """
+        settings = kwargs if max_tokens is None else {"max_tokens": max_tokens, **kwargs}
         if is_file(preset):
+            refuse_settings(preset, settings)
             encoder = keras.models.load_model(preset)
             if not isinstance(encoder, cls):
                 raise ValueError(f"{preset} holds no text encoder. Received: {encoder!r}")
@@ -117,7 +125,7 @@ class TextEncoder(keras.Model):
         folder = weights_folder(preset)
         backbone = hub.models.BertBackbone.from_preset(str(folder))
         vocabulary = (folder / "vocab.txt").read_text(encoding="utf-8").splitlines()
-        return cls(backbone, vocabulary, max_tokens, **kwargs)
+        return cls(backbone, vocabulary, **settings)
 
     @property
     def width(self) -> int:
@@ -247,7 +255,7 @@ def batches_by_length(texts: Sequence[str], batch_size: int) -> Iterator[np.ndar
 def identity(preset: str | os.PathLike) -> dict[str, str]:
     """What tells an encoder from others: its name, and the digest of its weights."""
     if is_file(preset):
-        return {"encoder": pathlib.Path(preset).name, "sha256": files.sha256(preset)}
+        return file_identity(preset)
     folder = weights_folder(preset)
     name = str(preset) if not pathlib.Path(preset).is_dir() else folder.name
     return {"encoder": name, "sha256": files.sha256(folder / "model.safetensors")}

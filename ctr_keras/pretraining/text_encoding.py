@@ -26,7 +26,7 @@ def encode_texts(
     encoder: str | os.PathLike = MINILM,
     *,
     out: str | os.PathLike | None = None,
-    max_tokens: int = 64,
+    max_tokens: int | None = None,
     batch_size: int = 128,
     progress: bool = True,
 ) -> VectorTable:
@@ -38,14 +38,15 @@ def encode_texts(
         data: Prepared folder: `schema.json`, `train/`, `valid/` and `test/`.
         features: Names of text features; by default all texts that are neither split into words
             nor of a role outside of models.
-        encoder: As `encoder` of `weights_folder`.
+        encoder: As `preset` of `TextEncoder.from_preset`.
         out: Folder of the vectors; by default `text_vectors` in `data`, where `ck.data.read` looks.
-        max_tokens: Tokens of a text, at most.
+        max_tokens: Tokens of a text, at most. By default 64; a `.keras` file has its own.
         batch_size: Texts that are encoded at a time.
         progress: Whether to show progress on standard error.
 
     Raises:
-        ValueError: there is no such text, or `out` holds vectors of another encoder.
+        ValueError: there is no such text, `out` holds vectors of another encoder, or `max_tokens`
+            stands beside a file.
     """
     folder = pathlib.Path(data)
     schema = Schema.load(folder)
@@ -55,7 +56,7 @@ def encode_texts(
             raise ValueError(f"{folder} has no text to encode. Received: `{schema.names}`")
     schema.with_encoded_texts(features, 1)  # Refuses what is no text.
     model = TextEncoder.from_preset(encoder, max_tokens)
-    made_by = {**identity(encoder), "max_tokens": str(max_tokens)}
+    made_by = {**identity(encoder), "max_tokens": str(model.max_tokens)}
     table = VectorTable.create(folder / TEXT_VECTORS if out is None else out, made_by, model.width)
     texts = _missing_texts(folder, features, table)
     return _filled(table, model, texts, texts, batch_size, progress)
@@ -66,7 +67,7 @@ def encode_items(
     text: str,
     encoder: str | os.PathLike = MINILM,
     *,
-    max_tokens: int = 64,
+    max_tokens: int | None = None,
     batch_size: int = 128,
     progress: bool = True,
 ) -> VectorTable:
@@ -76,18 +77,18 @@ def encode_items(
         data: Prepared folder with `items.parquet`; the vectors lie in its folder `item_vectors`.
         text: Column of the items that is encoded, such as the title.
         encoder: As of `encode_texts`.
-        max_tokens: Tokens of a text, at most.
+        max_tokens: Tokens of a text, at most. By default 64; a `.keras` file has its own.
         batch_size: Texts that are encoded at a time.
         progress: Whether to show progress on standard error.
 
     Raises:
         ValueError: there is no table of items, or it has no such column, or the vectors of another
-            encoder or text lie there.
+            encoder or text lie there, or `max_tokens` stands beside a file.
     """
     items, keys = read_items(data)
     texts = texts_of(items, "text", text)
     model = TextEncoder.from_preset(encoder, max_tokens)
-    made_by = {**identity(encoder), "max_tokens": str(max_tokens), "text": text}
+    made_by = {**identity(encoder), "max_tokens": str(model.max_tokens), "text": text}
     table = VectorTable.create(pathlib.Path(data) / ITEM_VECTORS, made_by, model.width)
     wanted = np.flatnonzero(table.lacks(keys))
     found = [texts[place] for place in wanted]

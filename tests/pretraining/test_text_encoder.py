@@ -106,6 +106,16 @@ def test_bad_arguments(folder, weights, encoder, tmp_path):
         ck.pretraining.TextEncoder.from_preset(tmp_path)
 
 
+def test_a_file_has_its_own_settings(encoder, tmp_path):
+    file = tmp_path / "encoder.keras"
+    encoder.save(file)
+    assert ck.pretraining.TextEncoder.from_preset(file).max_tokens == 9
+    with pytest.raises(ValueError, match="its own settings: give none.*`max_tokens=9`"):
+        ck.pretraining.TextEncoder.from_preset(file, 9)
+    with pytest.raises(ValueError, match="its own settings: give none.*`trained_layers=1`"):
+        ck.pretraining.TextEncoder.from_preset(file, trained_layers=1)
+
+
 def test_published_encoder_knows_what_is_alike():
     try:
         model = ck.pretraining.TextEncoder.from_preset(text_weights.MINILM)

@@ -124,6 +124,19 @@ def test_items_by_their_titles(prepared, bert):
     np.testing.assert_allclose(x["item_id_vector"][1:3], found[:2], atol=1e-6)
 
 
+def test_a_file_settles_how_much_of_a_text_is_read(prepared, bert, tmp_path):
+    file = tmp_path / "encoder.keras"
+    ck.pretraining.TextEncoder.from_preset(bert, 9).save(file)
+    items = pd.DataFrame({"item_id": range(2, 9), "title": ["tea"] * 7})
+    items.to_parquet(prepared / "items.parquet", index=False)
+    table = ck.pretraining.encode_texts(prepared, encoder=file, progress=False)
+    assert table.encoder["max_tokens"] == "9"
+    table = ck.pretraining.encode_items(prepared, "title", file, progress=False)
+    assert table.encoder["max_tokens"] == "9"
+    with pytest.raises(ValueError, match="its own settings.*`max_tokens=5`"):
+        ck.pretraining.encode_texts(prepared, encoder=file, max_tokens=5, progress=False)
+
+
 def test_bad_arguments(prepared, bert):
     with pytest.raises(ValueError, match="must be a text.*`item_id`"):
         encode(prepared, bert, ["item_id"])

@@ -1,4 +1,5 @@
 import dataclasses
+import pathlib
 
 import keras
 import numpy as np
@@ -9,9 +10,11 @@ import tensorflow as tf
 import ctr_keras as ck
 from ctr_keras import training
 from ctr_keras.datasets import search_pairs, simulator, titled_pictures
-from ctr_keras.training.pair_sources import PicturePairs
+from ctr_keras.pretraining import text_encoder
+from ctr_keras.training.pair_sources import PicturePairs, TitledPictures
+from ctr_keras.training.pretrain import max_tokens_of
 from tests.pretraining import tiny_pairs
-from tests.pretraining.image_bytes import encoded
+from tests.pretraining.image_bytes import encoded, plain
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +60,33 @@ def test_texts_are_encoded_by_a_trained_encoder(folder, tmp_path):
     for name in ("train", "valid", "test"):
         ck.data.write(tmp_path / "data" / name, schema, {"title": ["tea", "x"], "label": [0, 1]})
     table = ck.pretraining.encode_texts(tmp_path / "data", encoder=trained.encoder, progress=False)
+    assert table.encoder["max_tokens"] == "9"
+    # It reads as much of a text where it learns on.
+    settings = config(
+        folder, tmp_path / "on", encoder=trained.encoder, epochs=1, bank_size=0, triplet_weight=0.0
+    )
+    with pytest.raises(ValueError, match="its own settings.*`max_tokens=9`"):
+        training.pretrain(settings, progress=False)
+    found = training.pretrain(dataclasses.replace(settings, max_tokens=None), progress=False)
+    assert found.before == trained.after
+    assert ck.pretraining.TextEncoder.from_preset(found.encoder).max_tokens == 9
     expected = keras.models.load_model(trained.encoder).encode(["tea"])
     np.testing.assert_allclose(table.take(table.rows_of(tf.constant(["tea"]))), expected, atol=1e-6)
+
+
+def test_an_encoder_stays_itself_where_nothing_is_left_to_train(folder, tmp_path):
+    settings = config(folder, tmp_path, epochs=1, bank_size=0, triplet_weight=0.0)
+    file = pathlib.Path(training.pretrain(settings, progress=False).encoder)
+    identity, written = text_encoder.identity(file), file.stat().st_mtime_ns
+    training.pretrain(settings, progress=False)
+    assert file.stat().st_mtime_ns == written
+    file.unlink()
+    training.pretrain(settings, progress=False)
+    assert text_encoder.identity(file) == identity
+    # Another epoch may better it.
+    training.pretrain(dataclasses.replace(settings, epochs=2), progress=False)
+    assert file.stat().st_mtime_ns >= (tmp_path / "best.keras").stat().st_mtime_ns
+    assert not list(tmp_path.glob(".*.keras"))
 
 
 def test_an_image_encoder(tmp_path):
@@ -89,6 +117,10 @@ def test_an_image_encoder(tmp_path):
         bank_size=50,
     )  # fmt: skip
     assert training.pretrain(moved, progress=False).history == found.history
+    # Others, drawn anew, may not take their place.
+    (tmp_path / "moved" / queries[0].removeprefix(f"{images}/")).write_bytes(plain((1, 2, 3)))
+    with pytest.raises(ValueError, match="a training with another images"):
+        training.pretrain(dataclasses.replace(moved, epochs=2), progress=False)
 
 
 def test_corrupt_pictures(tmp_path):
@@ -124,6 +156,16 @@ def test_corrupt_pictures(tmp_path):
     settings = dataclasses.replace(settings, skip_corrupt=True)
     found = training.pretrain(settings, progress=False)
     assert np.isfinite(found.history[0]["loss"]) and found.after["acc_5"] == 1
+    # A split without any that can be decoded.
+    broken = {name: values[2:4] for name, values in rows.items()}
+    schema.save(tmp_path / "broken")
+    for split, content in {"train": rows, "valid": rows, "test": broken}.items():
+        ck.data.write(tmp_path / "broken" / split, schema, content)
+    settings = dataclasses.replace(
+        settings, data=str(tmp_path / "broken"), out=str(tmp_path / "other")
+    )
+    with pytest.raises(ValueError, match=r"broken/test has no pairs .*`left_out` with 2 texts"):
+        training.pretrain(settings, progress=False)
 
 
 COLORS = {"tea": (200, 30, 20), "coffee": (20, 200, 40), "green": (30, 20, 220)}
@@ -195,8 +237,31 @@ def test_titles_and_pictures_of_queries(folder, tmp_path):
     found = training.pretrain(settings, progress=False)
     encoder = ck.pretraining.ImageEncoder.from_preset(found.encoder)
     assert encoder.width == 128 and len(encoder.trainable_variables) == 1
+    # Where it learns on, all of it does by default.
+    on = PicturePairs(
+        settings.data, 16, encoder=found.encoder, layers=None, views="query",
+        images=settings.images, skip_corrupt=False,
+    )  # fmt: skip
+    learning = on.encoder()
+    assert learning.trained_layers is None
+    assert len(learning.trainable_variables) == len(start.trainable_variables) + 1
     path, images = tmp_path / "data/test", tmp_path / "data/pictures"
     assert found.after == training.pair_accuracy(encoder, path, images)
+
+
+def test_paths_of_pictures_are_no_texts(titled, folder, tmp_path):
+    settings = config(folder, tmp_path / "out", data=str(titled / "data"))
+    with pytest.raises(ValueError, match="train holds pairs of pictures, not texts: give `images`"):
+        training.pretrain(settings, progress=False)
+    with pytest.raises(ValueError, match="needs `images`.*`skip_corrupt=True`"):
+        training.pretrain(config(folder, tmp_path / "out", skip_corrupt=True), progress=False)
+    schema = search_pairs.SCHEMA.save(tmp_path / "data")
+    for split in ("train", "valid", "test"):
+        rows = {"query": [""], "item": ["tea"], "negative": [""], "item_id": [1], "label": [1.0]}
+        ck.data.write(tmp_path / "data" / split, schema, rows)
+    settings = config(folder, tmp_path / "out", data=str(tmp_path / "data"))
+    with pytest.raises(ValueError, match="train has no queries.*`views='query'`"):
+        training.pretrain(settings, progress=False)
 
 
 def test_what_titles_and_pictures_need(titled, folder, tmp_path):
@@ -213,8 +278,19 @@ def test_what_titles_and_pictures_need(titled, folder, tmp_path):
         training.pretrain(dataclasses.replace(settings, views="item"), progress=False)
     with pytest.raises(ValueError, match="`bank_size=9`"):
         training.pretrain(dataclasses.replace(settings, bank_size=9), progress=False)
-    with pytest.raises(ValueError, match="must have the item's `title`"):
+    with pytest.raises(ValueError, match="pictures/cafe is not there. Received: `images="):
         training.pretrain(dataclasses.replace(settings, data=str(folder / "data")), progress=False)
+    with pytest.raises(ValueError, match="must have the item's `title`"):
+        TitledPictures(
+            str(folder / "data"), 16, text_encoder=settings.text_encoder, max_tokens=9,
+            encoder=settings.encoder, layers=None, images=settings.images, skip_corrupt=False,
+        )  # fmt: skip
+
+
+def test_default_of_max_tokens(folder):
+    assert max_tokens_of(str(folder / "bert"), None) == 32
+    assert max_tokens_of(str(folder / "bert"), 9) == 9
+    assert max_tokens_of("encoder.keras", None) is None
 
 
 def test_bad_settings(folder, tmp_path):
@@ -224,6 +300,6 @@ def test_bad_settings(folder, tmp_path):
         training.pretrain(config(folder, tmp_path, layers=3), progress=False)
     model = ck.models.FM(ck.Schema([ck.Feature("a", "user", vocabulary=ck.Vocabulary.of_size(3))]))
     model.save(tmp_path / "fm.keras")
-    bad = dataclasses.replace(config(folder, tmp_path), encoder=str(tmp_path / "fm.keras"))
+    bad = config(folder, tmp_path, encoder=str(tmp_path / "fm.keras"), max_tokens=None)
     with pytest.raises(ValueError, match="fm.keras holds no text encoder"):
         training.pretrain(bad, progress=False)
