@@ -9,13 +9,14 @@ from rich.console import Console
 from rich.progress import track
 
 from ctr_keras.data.manifest import Manifest
-from ctr_keras.data.prepared_items import read_items, texts_of
+from ctr_keras.data.prepared_items import missing, read_items, texts_of
 from ctr_keras.data.raw_columns import raw_columns
 from ctr_keras.data.split import SPLITS
 from ctr_keras.data.vector_table import ITEM_VECTORS, TEXT_VECTORS, VectorTable
 from ctr_keras.pretraining.text_encoder import TextEncoder, batches_by_length, identity
 from ctr_keras.pretraining.text_weights import MINILM
 from ctr_keras.schema import Schema
+from ctr_keras.sources import Report, to_stderr
 
 _SAVE_EVERY = 64
 
@@ -70,8 +71,12 @@ def encode_items(
     max_tokens: int | None = None,
     batch_size: int = 128,
     progress: bool = True,
+    report: Report = to_stderr,
 ) -> VectorTable:
     """The vectors of items, by one of their texts: what `Schema.with_item_vectors` looks up.
+
+    An item with an empty text gets no vector: it is counted, reads as zeros, and is masked by the
+    models.
 
     Args:
         data: Prepared folder with `items.parquet`; the vectors lie in its folder `item_vectors`.
@@ -80,6 +85,7 @@ def encode_items(
         max_tokens: Tokens of a text, at most. By default 64; a `.keras` file has its own.
         batch_size: Texts that are encoded at a time.
         progress: Whether to show progress on standard error.
+        report: Called with a line for the user if items have no text.
 
     Raises:
         ValueError: there is no table of items, or it has no such column, or the vectors of another
@@ -90,7 +96,11 @@ def encode_items(
     model = TextEncoder.from_preset(encoder, max_tokens)
     made_by = {**identity(encoder), "max_tokens": str(model.max_tokens), "text": text}
     table = VectorTable.create(pathlib.Path(data) / ITEM_VECTORS, made_by, model.width)
-    wanted = np.flatnonzero(table.lacks(keys))
+    is_there = np.array([bool(text.strip()) for text in texts], bool)
+    without = [str(key) for key in keys[~is_there]]
+    if without:
+        report(missing(without, len(keys), f"{text!r} and get no vector"))
+    wanted = np.flatnonzero(table.lacks(keys) & is_there)
     found = [texts[place] for place in wanted]
     return _filled(table, model, keys[wanted], found, batch_size, progress)
 

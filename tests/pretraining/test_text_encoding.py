@@ -115,7 +115,12 @@ def test_items_by_their_titles(prepared, bert):
     items.to_parquet(prepared / "items.parquet", index=False)
     with pytest.raises(ValueError, match="one of .'title'.. Received: `text='item_id'`"):
         ck.pretraining.encode_items(prepared, "item_id", bert, max_tokens=9, progress=False)
-    table = ck.pretraining.encode_items(prepared, "title", bert, max_tokens=9, progress=False)
+    lines = []
+    table = ck.pretraining.encode_items(
+        prepared, "title", bert, max_tokens=9, progress=False, report=lines.append
+    )
+    assert lines == ["1 of 7 items have no 'title' and get no vector, such as 4"]
+    assert table.lacks(np.arange(2, 9)).tolist() == [False, False, True] + [False] * 4
     found = table.take(table.rows_of(tf.constant([3, 4, 8, 77], tf.int64), required=False))
     encoder = ck.pretraining.TextEncoder.from_preset(bert, 9)
     np.testing.assert_allclose(found, encoder.encode(["coffee", "", "cafe", ""]), atol=1e-6)
