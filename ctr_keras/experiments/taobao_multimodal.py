@@ -267,7 +267,7 @@ class Reproduction:
                 "pairs, `item_images` must be those of the data's items. Received: "
                 f"`images={self.images!r}`, `item_images={self.item_images!r}`"
             )
-        runs = self._pretrainings()
+        runs = {label: found[:1] for label, found in self._pretrainings().items()}
         trained = self._trained(runs)
         encoders: dict[str, str | os.PathLike] = {}
         accuracies = {}
