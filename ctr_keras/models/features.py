@@ -100,13 +100,14 @@ def auxiliary_tensors(fields: Fields) -> dict[str, KerasTensor]:
     - `target`, `history`, `history_mask`: target item and past items as `ItemHistory` has them.
     - `fields`: every feature as one vector, `(batch, number, dim)`.
 
-    What the schema has no feature for is left out.
+    What the schema has no feature for is left out, and the three of the past items where the
+    histories differ in length: a model that needs none can do with such a schema.
     """
     tensors = {"fields": ops.stack(fields.all_pooled(), axis=1)}
     for role in ("user", "item"):
         if vectors := fields.of_roles(role):
             tensors[role] = joined(vectors)
-    if _history_pairs(fields):
+    if len({feature.length for feature in _history_pairs(fields)}) == 1:
         history = ItemHistory.of(fields, "An auxiliary task")
         tensors["target"] = history.target
         tensors["history"] = history.items

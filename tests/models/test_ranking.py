@@ -217,3 +217,16 @@ def test_schema_is_checked():
         ck.models.FM("schema.json")
     with pytest.raises(ValueError, match="no model input"):
         ck.models.FM(ck.Schema([ck.Feature("label", "label", kind="number")]))
+
+
+@pytest.mark.parametrize("name", ["DNN", "FM", "WideDeep", "DeepFM"])
+def test_histories_of_two_lengths(name, plain_schema, batch):
+    bought = ck.Feature("history_bought", "history", length=2, shares="item_id")
+    schema = ck.Schema((*plain_schema, bought))
+    model = MODELS[name](schema)
+    assert not {"target", "history", "history_mask"} & set(model.tensors)
+    model.compile()
+    x = {**batch, "history_bought": np.array([[3, 0], [0, 0], [5, 6]])}
+    assert np.isfinite(model.fit(x, np.array([0.0, 1, 0]), verbose=0).history["loss"][0])
+    with pytest.raises(ValueError, match="need one length. Received: `length="):
+        MODELS["DIN"](schema)
