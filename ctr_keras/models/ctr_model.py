@@ -114,10 +114,10 @@ class CTRModel(keras.Model):
 
         Args:
             x: The batch's features.
-            y: Labels `(batch,)`.
+            y: Labels `(batch,)` or `(batch, 1)`.
             tensors: The named tensors of the training graph.
-            sample_weight: Weights `(batch,)` of the click loss, or `None`. A task that does not
-                look at the clicks takes all rows alike.
+            sample_weight: Weights `(batch,)` or `(batch, 1)` of the click loss, or `None`. A task
+                that does not look at the clicks takes all rows alike.
         """
         return {}
 

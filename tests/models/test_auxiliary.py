@@ -66,6 +66,37 @@ def test_losses_are_logged_learned_from_and_gone_at_inference(name, small_schema
     assert len(model.inference_model().variables) < len(model.variables)
 
 
+ALL_MODELS = {
+    **MODELS, "DIEN": lambda schema: ck.models.DIEN(schema, embedding_dim=4, units=(8,)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("name", ALL_MODELS)
+def test_losses_in_mixed_precision(name, policy, small_schema, batch):
+    keras.config.set_dtype_policy(policy)
+    model = ALL_MODELS[name](small_schema)
+    model.compile(metrics=[], run_eagerly=True)
+    logs = model.train_on_batch(*batch, return_dict=True)
+    assert set(logs) == {"loss", "ctr_loss", *model.auxiliary_weights}
+    assert np.isfinite(list(logs.values())).all()
+
+
+@pytest.mark.parametrize("name", ALL_MODELS)
+def test_losses_with_columns_of_labels_and_weights(name, small_schema, batch):
+    x, y = batch
+    weight = np.random.default_rng(0).random(len(y)).astype("float32")
+    found = []
+    for shape in ((-1,), (-1, 1)):
+        keras.utils.set_random_seed(7)
+        model = ALL_MODELS[name](small_schema)
+        inputs = {name: x[name] for name in model.input}
+        tensors = keras.Model(model.input, model.tensors)(inputs, training=True)
+        losses = model.auxiliary_losses(x, tf.reshape(y, shape), tensors, weight.reshape(shape))
+        found.append({loss: float(value) for loss, value in losses.items()})
+    assert found[1] == pytest.approx(found[0], rel=1e-5)
+
+
 def test_probability_is_the_bases(small_schema, batch, tmp_path):
     base = din(small_schema)
     model = ck.models.AT4CTR(base)
@@ -403,6 +434,10 @@ def test_matching_loss_by_hand(small_schema, batch):
     p = 1 / (1 + np.exp(-(user * item).sum(axis=1)))
     expected = -np.mean(np.where(y.numpy() == 1, np.log(p), np.log(1 - p)))
     assert losses == {"matching_loss": pytest.approx(expected, rel=1e-4)}
+    weight = np.arange(40, dtype="float32")
+    found = model.auxiliary_losses(x, y, tensors, weight[:, None])["matching_loss"]
+    expected = -np.average(np.where(y.numpy() == 1, np.log(p), np.log(1 - p)), weights=weight)
+    assert float(found) == pytest.approx(expected, rel=1e-4)
 
 
 # DMR

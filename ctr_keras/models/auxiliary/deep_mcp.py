@@ -131,8 +131,10 @@ class DeepMCP(CTRModel):
         if self.matching_weight:
             user, item = tensors["user_side"], tensors["item_side"]
             score = ops.sum(self.user_tower(user) * self.item_tower(item), axis=-1)
-            loss = _log_loss(score, ops.reshape(y, (-1,)))
+            label = ops.reshape(ops.cast(y, "float32"), (-1,))
+            loss = _log_loss(ops.cast(score, "float32"), label)
             weight = ops.ones_like(loss) if sample_weight is None else sample_weight
+            weight = ops.reshape(ops.cast(weight, "float32"), (-1,))
             losses["matching_loss"] = ops.sum(loss * weight) / ops.maximum(ops.sum(weight), 1e-7)
         if self.correlation_weight:
             past, mask = self.past_item_tower(tensors["history"]), tensors["history_mask"]
