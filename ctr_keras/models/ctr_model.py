@@ -29,8 +29,8 @@ class CTRModel(keras.Model):
 
         loss = ctr_loss + sum_name weight[name] * auxiliary_loss[name]
 
-    Each is logged by its name, together with `ctr_loss`. The inference graph (`call`, `predict`,
-    export) never computes them.
+    Each is logged by its name, together with `ctr_loss`, in training alone. The inference graph
+    (`call`, `predict`, `evaluate`, export) never computes them.
 
     A model that is trained on a share of the negatives corrects itself: outside of training the
     probability is that of a click among all rows, see `negative_ratio`. `tensors["logit"]`, on
@@ -232,8 +232,11 @@ class CTRModel(keras.Model):
     def _training_logs(self, x, y, y_pred, sample_weight):
         """The losses so far and the metrics, but those that only evaluation computes."""
         logs = super().compute_metrics(x, y, y_pred, sample_weight=sample_weight)
-        grouped = {metric.name for metric in (*self._grouped.plain, *self._grouped.weighted)}
-        return {name: value for name, value in logs.items() if name not in grouped}
+        return _without(logs, [*self._grouped.plain, *self._grouped.weighted])
+
+    def test_step(self, data):
+        # Evaluation does not compute the parts of the loss: their trackers would say 0.
+        return _without(super().test_step(data), self._loss_trackers)
 
     def _forward(self, x, y, sample_weight):
         """Probability, total loss, and its named parts, in training."""
@@ -329,6 +332,12 @@ class CTRModel(keras.Model):
         self.schema = Schema.from_dict(
             self.schema.to_dict(), folder, source=f"{self.name}'s schema"
         )
+
+
+def _without(logs: dict[str, Any], metrics: list[keras.metrics.Metric]) -> dict[str, Any]:
+    """The logs but those of some metrics."""
+    names = {metric.name for metric in metrics}
+    return {name: value for name, value in logs.items() if name not in names}
 
 
 def _named_metrics(argument: str, metrics: list) -> list:

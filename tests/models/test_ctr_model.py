@@ -55,6 +55,20 @@ def test_auxiliary_loss_is_added_and_logged(small_schema, small_data):
     assert logs["loss"] == pytest.approx(logs["ctr_loss"] + 0.5 * logs["norm_loss"], abs=1e-5)
 
 
+def test_evaluation_reports_no_parts_of_the_loss(small_schema, small_data):
+    rows = ck.data.read(small_data, small_schema, 300)
+    model = WithAuxiliary(small_schema)
+    model.compile(metrics=["AUC", ck.metrics.GAUC(group="group")])
+    history = model.fit(rows, validation_data=rows, verbose=0, shuffle=False).history
+    evaluated = {"loss", "auc", "gauc"}
+    trained = {"loss", "ctr_loss", "norm_loss", "auc"}
+    assert set(history) == trained | {f"val_{name}" for name in evaluated}
+    logs = model.evaluate(rows, verbose=0, return_dict=True)
+    assert set(logs) == evaluated
+    assert len(model.evaluate(rows, verbose=0)) == len(evaluated)
+    assert set(model.test_on_batch(*next(iter(rows)), return_dict=True)) == evaluated
+
+
 def test_auxiliary_head_learns_and_stays_out_of_inference(small_schema, small_data, tmp_path):
     rows = ck.data.read(small_data, small_schema, 100)
     model = WithAuxiliary(small_schema)
