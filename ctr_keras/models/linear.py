@@ -19,7 +19,11 @@ def linear_logit(schema: Schema, values: dict[str, KerasTensor], l2: float = 0.0
 
 
 def crossed_logit(
-    schema: Schema, values: dict[str, KerasTensor], crosses: Sequence[Sequence[str]], buckets: int
+    schema: Schema,
+    values: dict[str, KerasTensor],
+    crosses: Sequence[Sequence[str]],
+    buckets: int,
+    l2: float = 0.0,
 ) -> KerasTensor:
     """One weight for each hashed combination of ids, summed over the crosses: `(batch, 1)`."""
     ids = {}
@@ -34,7 +38,7 @@ def crossed_logit(
         bucket = keras.layers.HashedCrossing(buckets, name=key)([values[name] for name in names])
         ids[key] = ops.cast(bucket, "int32") + RESERVED_IDS
     sizes = {key: buckets + RESERVED_IDS for key in ids}
-    weights = FeatureEmbedding(sizes, width=1, name="crosses")(ids)
+    weights = FeatureEmbedding(sizes, width=1, l2=l2, name="crosses")(ids)
     return ops.sum(ops.stack(list(weights.values()), axis=-1), axis=-1)
 
 

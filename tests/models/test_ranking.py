@@ -127,6 +127,19 @@ def test_wide_deep_formula(plain_schema, batch):
     np.testing.assert_allclose(model.predict(batch, verbose=0)[:, 0], sigmoid(logit), atol=1e-5)
 
 
+def test_wide_crosses_are_penalized(plain_schema, batch):
+    model = ck.models.WideDeep(
+        plain_schema, embedding_dim=5, crosses=[("user_id", "item_id")], cross_buckets=50, l2=0.1
+    )
+    crosses = model.get_layer("crosses")
+    model(batch, training=True)
+    crosses.set_weights([np.full_like(w, 10.0) for w in crosses.get_weights()])
+    before = float(sum(model.losses))
+    model(batch, training=True)
+    # Row 2 has no user: a cross of its own all the same. All three rows of weight 10.
+    assert float(sum(model.losses)) - before == pytest.approx(0.1 * 3 * 10**2, rel=1e-3)
+
+
 def test_wide_crosses_tell_combinations_apart(plain_schema, batch):
     model = ck.models.WideDeep(plain_schema, 4, (4,), crosses=[("user_id", "item_id")])
     before = model.predict(batch, verbose=0)

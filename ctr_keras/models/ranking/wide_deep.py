@@ -65,7 +65,7 @@ class WideDeep(CTRModel):
             keras.layers.Dense(1, use_bias=False, name="mlp_logit")(deep),
         ]
         if crosses:
-            terms.append(crossed_logit(schema, values, crosses, cross_buckets))
+            terms.append(crossed_logit(schema, values, crosses, cross_buckets, l2))
         logit = keras.layers.Add(name="logit")(terms)
         super().__init__(schema, inputs, logit, auxiliary_tensors(fields), **kwargs)
         self.embedding_dim = embedding_dim
