@@ -13,6 +13,7 @@ import tensorflow as tf
 from keras import KerasTensor
 
 from ctr_keras import metrics as ctr_metrics
+from ctr_keras.models.inference_graph import InferenceGraph
 from ctr_keras.models.recalibration import recalibrated
 from ctr_keras.negative_ratio import check_negative_ratio
 from ctr_keras.optimizers import LazyAdam, LossScaleOptimizer
@@ -211,6 +212,20 @@ class CTRModel(keras.Model):
             )
         inputs = {name: inputs[name] for name in self.input}
         return super().call(inputs, training=training, mask=mask)
+
+    @property
+    def trainable_variables(self):
+        return self._learned(super().trainable_variables)
+
+    @property
+    def trainable_weights(self):
+        return self._learned(super().trainable_weights)
+
+    def _learned(self, variables: list) -> list:
+        """Without those of a part that is frozen in this model, though not by itself."""
+        graphs = [part for part in self._flatten_layers() if isinstance(part, InferenceGraph)]
+        frozen = {id(variable) for graph in graphs for variable in graph.variables}
+        return [variable for variable in variables if id(variable) not in frozen]
 
     def make_train_function(self, force=False):
         build_optimizer(self)

@@ -1,5 +1,6 @@
 import shutil
 
+import keras
 import numpy as np
 import pytest
 
@@ -112,6 +113,40 @@ def test_the_extractor_learns_with_the_ranker_only_if_joint(folder, joint):
     model.fit(ck.data.read(folder / "train", model.schema, 100), verbose=0, shuffle=False)
     moved = max(np.abs(w.numpy() - b).max() for w, b in zip(knowledge.weights, before, strict=True))
     assert (moved > 0) == joint
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_only_a_joint_extractor_drops_out(batch, joint):
+    x, _ = batch
+    knowledge = extractor(items_schema(), dropout=0.5)
+    model = ck.models.MAKE.on(ck.models.FM, items_schema(), knowledge, joint=joint, embedding_dim=4)
+    graph = keras.Model(knowledge.input, knowledge.tensors["knowledge"])
+    made = graph({name: x[name] for name in knowledge.input}, training=False)
+    expected = model.base({**x, "knowledge": made}, training=True)
+    got = model(x, training=True)
+    assert np.allclose(got, expected, atol=1e-6) == (not joint)
+
+
+def test_a_frozen_extractor_is_frozen_for_the_ranker_alone(folder, tmp_path):
+    knowledge = extractor(items_schema())
+    own = len(knowledge.trainable_weights)
+    options = {"schema": items_schema(), "extractor": knowledge, "embedding_dim": 4}
+    joint = ck.models.MAKE.on(ck.models.FM, joint=True, **options)
+    number = len(joint.trainable_weights)
+    frozen = ck.models.MAKE.on(ck.models.FM, **options)
+    assert len(joint.trainable_weights) == number == len(frozen.trainable_weights) + own
+    assert len(frozen.trainable_variables) == len(frozen.trainable_weights)
+    assert not set(map(id, ck.models.AT4CTR(frozen).trainable_weights)) & set(
+        map(id, knowledge.weights)
+    )
+    assert len(knowledge.trainable_weights) == own
+    joint.save_weights(tmp_path / "m.weights.h5")
+    frozen.load_weights(tmp_path / "m.weights.h5")  # One layout, that of earlier versions too.
+    before = [w.numpy() for w in knowledge.weights]
+    knowledge.compile(ck.optimizers.LazyAdam(0.01))
+    knowledge.fit(ck.data.read(folder / "train", knowledge.schema, 300), verbose=0, shuffle=False)
+    moved = [np.abs(w.numpy() - b).max() for w, b in zip(knowledge.weights, before, strict=True)]
+    assert max(moved) > 0
 
 
 @pytest.mark.parametrize("name", ["SimTier", "SimTierMAKE"])

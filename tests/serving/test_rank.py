@@ -9,6 +9,7 @@ from keras import ops
 import ctr_keras as ck
 from ctr_keras import serving
 from ctr_keras.models.candidates import score_candidates
+from ctr_keras.models.inference_graph import InferenceGraph
 from tests.models.test_ranking import randomized
 
 ITEMS = 37
@@ -153,6 +154,28 @@ def test_the_users_side_has_one_row():
     got = score_candidates(model, user, items)
     assert rows == {"user": 1, "both": 1, "item": ITEMS}
     np.testing.assert_allclose(got, model(tiled(schema, columns)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [keras.Model, InferenceGraph])
+def test_the_users_side_has_one_row_in_nested_graphs(kind):
+    rows, modes = [], []
+
+    class Spy(keras.layers.Layer):
+        def call(self, x, training=None):
+            rows.append(x.shape[0])
+            modes.append(training)
+            return x
+
+    a, b = keras.Input((1,), name="a"), keras.Input((1,), name="b")
+    nested = kind({"a": a, "b": b}, ops.concatenate([Spy()(a), b], axis=-1))
+    user, item = keras.Input((1,), name="user"), keras.Input((1,), name="item")
+    model = keras.Model({"user": user, "item": item}, nested({"a": user, "b": item}))
+    rows.clear()
+    score_candidates(model, {"user": tf.ones((1, 1))}, {"item": tf.ones((5, 1))})
+    assert rows == [1]
+    modes.clear()
+    model({"user": tf.ones((1, 1)), "item": tf.ones((1, 1))}, training=True)
+    assert modes == [kind is keras.Model]
 
 
 def functional(schema, build):

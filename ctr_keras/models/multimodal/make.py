@@ -9,6 +9,7 @@ from keras import ops
 from ctr_keras import layers
 from ctr_keras.api_export import export
 from ctr_keras.models.ctr_model import CTRModel
+from ctr_keras.models.inference_graph import InferenceGraph
 from ctr_keras.models.multimodal.item_vectors import (
     ItemVectors,
     extended,
@@ -104,8 +105,9 @@ class MAKE(WrappingModel):
 
         logit = base(features, [v_make, h_1, ..., h_n] of the extractor)
 
-    The extractor is frozen, unless `joint`: then the ranker's loss trains it too, which the paper
-    shows to be worse, as both then learn for the one epoch that ids can bear.
+    The extractor is frozen and computes as in inference, unless `joint`: then the ranker's loss
+    trains it too, which the paper shows to be worse, as both then learn for the one epoch that ids
+    can bear.
 
     Args:
         base: A model of this package with a feature `knowledge`; see `on`.
@@ -154,8 +156,6 @@ class MAKE(WrappingModel):
         self.base = base
         self.extractor = extractor
         self.joint = joint
-        # Now that the whole graph was made trainable.
-        self.get_layer(KNOWLEDGE).trainable = joint
 
     @classmethod
     def on(
@@ -219,11 +219,11 @@ class SimTierMAKE(MAKE):
 def _knowledge_of(
     extractor: KnowledgeExtractor, vectors: ItemVectors, joint: bool
 ) -> keras.KerasTensor:
-    graph = keras.Model(extractor.input, extractor.tensors[KNOWLEDGE], name=KNOWLEDGE)
-    inputs = {name: vectors.inputs[name] for name in extractor.input}
-    if joint:
-        return graph(inputs)
-    return ops.stop_gradient(graph(inputs, training=False))
+    # A frozen one gives the ranker what it gives in inference, without dropout.
+    kind = keras.Model if joint else InferenceGraph
+    graph = kind(extractor.input, extractor.tensors[KNOWLEDGE], name=KNOWLEDGE)
+    knowledge = graph({name: vectors.inputs[name] for name in extractor.input})
+    return knowledge if joint else ops.stop_gradient(knowledge)
 
 
 def _items_alone(schema: Schema) -> Schema:
