@@ -37,6 +37,9 @@ class CTRModel(keras.Model):
     probability is that of a click among all rows, see `negative_ratio`. `tensors["logit"]`, on
     which auxiliary tasks build, is not corrected.
 
+    A layer that is frozen (`model.get_layer("embedding").trainable = False`) is so after saving and
+    loading too.
+
     Args:
         schema: `ck.Schema` (or its dictionary) of the features.
         inputs: Dict of `keras.Input`s, keyed by feature name.
@@ -307,17 +310,28 @@ class CTRModel(keras.Model):
             "trainable": self.trainable,
             "schema": self.schema.to_dict(),
             "dtype_policy": self._dtype_policy_name,
+            "frozen": [layer.name for layer in self._own_layers() if not layer.trainable],
         }
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
         config = dict(config)
+        frozen = config.pop("frozen", [])
         before = keras.config.dtype_policy()
         keras.config.set_dtype_policy(config.pop("dtype_policy", before))
         try:
-            return cls(**config)
+            model = cls(**config)
         finally:
             keras.config.set_dtype_policy(before)
+        # Before the optimizer is built: it has a state for what is trainable alone.
+        for layer in model._own_layers():
+            if layer.name in frozen:
+                layer.trainable = False
+        return model
+
+    def _own_layers(self) -> list[keras.layers.Layer]:
+        """The layers of the graph, and those that are attributes."""
+        return self._flatten_layers(include_self=False, recursive=False)
 
     def get_compile_config(self):
         config = super().get_compile_config()

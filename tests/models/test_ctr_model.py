@@ -269,6 +269,40 @@ def test_mixed_precision(small_schema, small_data, tmp_path):
     assert keras.config.dtype_policy().name == "float32"
 
 
+WRAPPED = {
+    "no other": lambda base: base,
+    "AT4CTR": lambda base: ck.models.AT4CTR(base, rows=20),
+    "DropoutNet": ck.models.DropoutNet,
+}
+
+
+@pytest.mark.parametrize("wrap", WRAPPED)
+def test_frozen_layers_stay_frozen(wrap, small_schema, small_data, tmp_path):
+    base = ck.models.DNN(small_schema, embedding_dim=4, units=(4,))
+    base.get_layer("embedding").trainable = False
+    model = WRAPPED[wrap](base)
+    if wrap == "AT4CTR":
+        model.user_item_match.trainable = False
+    model.compile(metrics=[])
+    rows = ck.data.read(small_data, small_schema, 300)
+    model.fit(rows, verbose=0, shuffle=False)
+    model.save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    assert not loaded.get_layer("embedding").trainable
+    paths = [[w.path for w in m.trainable_weights] for m in (model, loaded)]
+    assert paths[0] == paths[1] and len(paths[0]) < len(model.weights)
+    assert loaded.optimizer.iterations == model.optimizer.iterations == 2
+    before = loaded.get_layer("embedding").get_weights()
+    loaded.fit(rows, verbose=0, shuffle=False)
+    np.testing.assert_array_equal(loaded.get_layer("embedding").get_weights(), before)
+
+
+def test_configuration_of_earlier_versions(small_schema):
+    config = compiled(small_schema).get_config()
+    del config["frozen"]
+    assert all(layer.trainable for layer in ck.models.FM.from_config(config).layers)
+
+
 def test_model_file_stands_alone(small_schema, small_data, tmp_path):
     model = compiled(small_schema.save(tmp_path / "schema"))
     model.save(tmp_path / "m.keras")
