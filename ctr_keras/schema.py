@@ -118,14 +118,21 @@ class Vocabulary:
     def from_dict(
         cls, config: dict[str, Any], folder: str | os.PathLike | None = None
     ) -> "Vocabulary":
-        """Read what `to_dict` wrote; the file is checked where `folder` is given."""
+        """Read what `to_dict` wrote; the file is checked where `folder` is given.
+
+        Without a folder a file at an absolute path (`Schema.to_config`) counts only if it is still
+        the same: it may be another machine's.
+        """
         _check_keys(config, {"hash_buckets", "file", "size", "sha256"}, "vocabulary")
         if "hash_buckets" in config:
             return cls.hashing(config["hash_buckets"])
         if "file" not in config:
             return cls.of_size(config.get("size"))  # type: ignore[arg-type]
         if folder is None:
-            return cls(size=config["size"], file=config["file"], sha256=config["sha256"])
+            file = pathlib.Path(config["file"])
+            if file.is_absolute() and not _is_file_of(file, config["sha256"]):
+                file = pathlib.Path(file.name)
+            return cls(size=config["size"], file=str(file), sha256=config["sha256"])
         found = cls.from_file(pathlib.Path(folder) / config["file"])
         if config.get("sha256", found.sha256) != found.sha256:
             raise ValueError(
@@ -546,6 +553,18 @@ class Schema:
             "features": [feature.to_dict() for feature in self.features],
         }
 
+    def to_config(self) -> dict[str, Any]:
+        """As `to_dict`, with the paths of the vocabulary files that are there.
+
+        It is part of a model's configuration, so that a copy made of it has its vocabularies.
+        """
+        config = self.to_dict()
+        for feature, described in zip(self.features, config["features"], strict=True):
+            file = None if feature.vocabulary is None else feature.vocabulary.file
+            if file is not None and os.path.isfile(file):
+                described["vocabulary"]["file"] = os.path.abspath(file)
+        return config
+
     @classmethod
     def from_dict(
         cls, config: dict[str, Any], folder: str | os.PathLike | None = None, source: str = "schema"
@@ -616,6 +635,10 @@ class Schema:
 def _schema_file(path: str | os.PathLike) -> pathlib.Path:
     path = pathlib.Path(path)
     return path if path.suffix == ".json" else path / "schema.json"
+
+
+def _is_file_of(path: pathlib.Path, sha256: str) -> bool:
+    return path.is_file() and files.sha256(path) == sha256
 
 
 def _check_keys(config: dict[str, Any], known: set[str], what: str):

@@ -308,7 +308,7 @@ class CTRModel(keras.Model):
         return {
             "name": self.name,
             "trainable": self.trainable,
-            "schema": self.schema.to_dict(),
+            "schema": self.schema.to_config(),
             "dtype_policy": self._dtype_policy_name,
             "frozen": [layer.name for layer in self._own_layers() if not layer.trainable],
         }

@@ -1,3 +1,5 @@
+import shutil
+
 import keras
 import numpy as np
 import pytest
@@ -312,3 +314,37 @@ def test_model_file_stands_alone(small_schema, small_data, tmp_path):
     assert loaded.schema.fingerprint == small_schema.fingerprint
     assert len(list(ck.data.read(small_data, loaded.schema, 300))) == 2
     ck.serving.export(loaded, tmp_path / "saved")
+
+
+COPIED = {
+    "DNN": lambda schema: ck.models.DNN(schema, embedding_dim=4, units=(4,)),
+    "AT4CTR": lambda schema: ck.models.AT4CTR(ck.models.FM(schema, embedding_dim=4)),
+    "KnowledgeExtractor": lambda schema: ck.models.KnowledgeExtractor(
+        schema, 3, units=(4,), attention_units=(2,)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", COPIED)
+def test_a_copy_has_the_vocabularies(name, small_schema, tmp_path):
+    model = COPIED[name](small_schema.save(tmp_path / "schema"))
+    model.save(tmp_path / "m.keras")
+    shutil.move(tmp_path / "schema", tmp_path / "elsewhere")
+    for each in (keras.models.load_model(tmp_path / "m.keras"), COPIED[name](small_schema)):
+        copy = type(each).from_config(each.get_config())
+        copy.save(tmp_path / "copy.keras")
+        loaded = keras.models.load_model(tmp_path / "copy.keras")
+        assert loaded.schema.fingerprint == each.schema.fingerprint
+        ck.serving.export(copy, tmp_path / "saved")
+
+
+def test_a_copy_takes_no_changed_vocabulary(small_schema, tmp_path):
+    schema = small_schema.save(tmp_path)
+    config = compiled(schema).get_config()
+    file = tmp_path / "vocabularies/item_id.txt"
+    assert config["schema"]["features"][2]["vocabulary"]["file"] == str(file)
+    file.write_text(file.read_text() + "another\n")
+    copy = ck.models.FM.from_config(config)
+    assert copy.schema.fingerprint == schema.fingerprint
+    with pytest.raises(FileNotFoundError):
+        copy.save(tmp_path / "m.keras")

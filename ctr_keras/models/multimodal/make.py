@@ -89,7 +89,8 @@ class KnowledgeExtractor(CTRModel):
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
-            "schema": self.rows.to_dict(),
+            # Of `schema`, which knows where its vocabulary files lie after loading.
+            "schema": Schema(tuple(f for f in self.schema if f.name in self.rows)).to_config(),
             "width": self.width,
             "units": list(self.units),
             "projection": self.projection,
