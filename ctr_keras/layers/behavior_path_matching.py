@@ -8,7 +8,7 @@ from keras import ops
 
 from ctr_keras.api_export import export
 from ctr_keras.argument_checks import check_positive_integer
-from ctr_keras.layers.argument_checks import check_mask
+from ctr_keras.layers.argument_checks import check_mask, mask_of
 from ctr_keras.layers.mlp import serialize_activation
 from ctr_keras.layers.target_attention import TargetAttention
 
@@ -54,6 +54,7 @@ class BehaviorPathMatching(keras.layers.Layer):
         target: Float tensor of shape `(batch, width)`.
         items: Float tensor of shape `(batch, length, width)`, the past items, oldest first.
         mask: Optional boolean tensor of shape `(batch, length)`, `True` where there is an item.
+            Without it, the mask that Keras attached to `items`, if any.
         training: Boolean, passed to `Dice`.
 
     Output shape:
@@ -126,6 +127,7 @@ class BehaviorPathMatching(keras.layers.Layer):
         return self.add_weight(name=name, shape=shape, initializer=initializer, autocast=False)
 
     def call(self, target: Any, items: Any, mask: Any = None, training: bool = False) -> Any:
+        mask = mask_of(mask, items)
         check_mask(mask, items, "mask")
         if mask is None:
             mask = ops.ones(ops.shape(items)[:2], dtype="bool")
