@@ -58,6 +58,7 @@ def run_layer_conformance(
     _check_symbolic(layer, arguments, outputs)
     if batch_independent:
         _check_batch_of_one(layer, arguments, outputs)
+    _check_no_rows(layer, arguments, outputs)
     for name, mask in (masked or {}).items():
         _check_mask(layer, arguments, name, mask)
         if mask == "mask" and arguments[name].ndim == 3:
@@ -180,6 +181,20 @@ def _check_batch_of_one(layer, arguments, outputs):
     one = _runner(layer)(tree.map_structure(lambda x: x[:1], arguments))
     for a, b in zip(_leaves(_to_numpy(one)), _leaves(outputs), strict=True):
         np.testing.assert_allclose(a, b[:1], rtol=1e-4, atol=1e-5, err_msg="batch of 1 differs")
+
+
+def _check_no_rows(layer, arguments, outputs):
+    """An empty batch has outputs of no rows, and no statistic is divided by their number."""
+    none = tree.map_structure(lambda x: x[:0], arguments)
+    takes_training = "training" in inspect.signature(layer.call).parameters
+    before = layer.get_weights()
+    for kwargs in [{}] + takes_training * [{"training": True}]:
+        got = _leaves(_to_numpy(layer(**_tensors(none), **kwargs)))
+        assert [x.shape for x in got] == [(0, *x.shape[1:]) for x in _leaves(outputs)]
+    # Keras' own batch normalization does divide.
+    for variable in [v for v in layer.variables if "batch_norm" not in v.path]:
+        assert np.all(np.isfinite(_as_float(variable))), f"an empty batch broke {variable.path}"
+    layer.set_weights(before)
 
 
 def _check_mask(layer, arguments, name, mask_name):

@@ -157,7 +157,10 @@ class BehaviorPathMatching(keras.layers.Layer):
         kernel = ops.convert_to_tensor(self.router_kernel)
         # One convolution is the router on all paths, without writing them out.
         logits = ops.conv(padded, kernel, padding="valid", data_format="channels_last")
-        logits = ops.where(present, logits + self.router_bias, -1e9)
+        # Of no rows TensorFlow's has the shape of its inputs; a reshape to the same rank would be
+        # optimized away.
+        logits = ops.reshape(logits, (-1, self.path_length)) + self.router_bias
+        logits = ops.where(present, ops.reshape(logits, ops.shape(present)), -1e9)
         weights = ops.where(present, ops.softmax(logits, axis=-1), 0.0)
         least = ops.top_k(weights, self.kept)[0][:, :, -1:]
         return ops.where(weights >= least, weights, 0.0)
