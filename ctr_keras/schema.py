@@ -158,7 +158,7 @@ class Feature:
             text encoder makes of it; with neither it is carried for display.
         vocabulary: For ids and text: how raw values become ids.
         length: For sequences: how many values a row keeps. A longer history keeps its newest
-            values, any other sequence its first.
+            values, any other sequence its first; vectors stay with the ids that they are of.
         shares: Name of the feature whose vocabulary and embedding this one uses, as
             `history_item_id` shares those of `item_id`. Of vectors, the projection is shared.
         width: For vectors: the number of floats. For encoded texts: that of the encoder.
@@ -299,7 +299,10 @@ class Feature:
 
     @property
     def keeps_newest(self) -> bool:
-        """Whether a sequence over its length loses its first values rather than its last."""
+        """Whether a sequence over its length loses its first values rather than its last.
+
+        Of vectors that are `of` ids, those ids tell.
+        """
         return self.role == "history"
 
     def to_dict(self) -> dict[str, Any]:

@@ -58,8 +58,11 @@ def run_layer_conformance(
     _check_symbolic(layer, arguments, outputs)
     if batch_independent:
         _check_batch_of_one(layer, arguments, outputs)
+    _check_no_rows(layer, arguments, outputs)
     for name, mask in (masked or {}).items():
         _check_mask(layer, arguments, name, mask)
+        if mask == "mask" and arguments[name].ndim == 3:
+            _check_keras_mask(layer, arguments, name)
     _check_no_shared_state(cls, init_kwargs, arguments)
     if mixed_precision_tolerance is not None:
         # Eager JAX compiles every operation for every dtype; that of TPUs has to do.
@@ -180,6 +183,20 @@ def _check_batch_of_one(layer, arguments, outputs):
         np.testing.assert_allclose(a, b[:1], rtol=1e-4, atol=1e-5, err_msg="batch of 1 differs")
 
 
+def _check_no_rows(layer, arguments, outputs):
+    """An empty batch has outputs of no rows, and no statistic is divided by their number."""
+    none = tree.map_structure(lambda x: x[:0], arguments)
+    takes_training = "training" in inspect.signature(layer.call).parameters
+    before = layer.get_weights()
+    for kwargs in [{}] + takes_training * [{"training": True}]:
+        got = _leaves(_to_numpy(layer(**_tensors(none), **kwargs)))
+        assert [x.shape for x in got] == [(0, *x.shape[1:]) for x in _leaves(outputs)]
+    # Keras' own batch normalization does divide.
+    for variable in [v for v in layer.variables if "batch_norm" not in v.path]:
+        assert np.all(np.isfinite(_as_float(variable))), f"an empty batch broke {variable.path}"
+    layer.set_weights(before)
+
+
 def _check_mask(layer, arguments, name, mask_name):
     """Other values under the mask change nothing, neither in inference nor in training."""
     mask, x = arguments[mask_name], arguments[name]
@@ -189,11 +206,40 @@ def _check_mask(layer, arguments, name, mask_name):
     takes_training = "training" in inspect.signature(layer.call).parameters
     for kwargs in [{}] + takes_training * [{"training": True}]:
         run = _runner(layer, **kwargs)
-        expected, got = _to_numpy(run(arguments)), _to_numpy(run(other))
-        for a, b in zip(_leaves(got), _leaves(expected), strict=True):
-            if a.ndim == x.ndim and a.shape[: mask.ndim] == mask.shape:
-                a, b = a[mask], b[mask]
-            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6, err_msg="padding leaks")
+        _assert_same_unmasked(run(other), run(arguments), mask, "padding leaks")
+
+
+class _Masked(keras.layers.Layer):
+    """Attaches a mask to its inputs, as `Embedding(mask_zero=True)` does."""
+
+    def __init__(self):
+        super().__init__()
+        self.supports_masking = True
+
+    def call(self, inputs, mask=None):
+        return 1 * inputs
+
+
+def _check_keras_mask(layer, arguments, name):
+    """A mask that Keras attached to the sequence counts like one that is passed."""
+
+    def call(tensors):
+        others = {key: x for key, x in tensors.items() if key not in (name, "mask")}
+        return layer(**{name: _Masked()(tensors[name], mask=tensors["mask"])}, **others)
+
+    tensors, symbolic = _tensors(arguments), _symbolic(arguments)
+    expected = layer(**tensors)
+    _assert_same_unmasked(call(tensors), expected, arguments["mask"], "Keras' mask is ignored")
+    model = keras.Model(_leaves(symbolic), call(symbolic))
+    compiled = model.predict(_leaves(arguments), batch_size=1024, verbose=0)
+    _assert_same_unmasked(compiled, expected, arguments["mask"], "ignored in a model")
+
+
+def _assert_same_unmasked(got, expected, mask, message):
+    for a, b in zip(_leaves(_to_numpy(got)), _leaves(_to_numpy(expected)), strict=True):
+        if a.ndim > mask.ndim and a.shape[: mask.ndim] == mask.shape:
+            a, b = a[mask], b[mask]
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6, err_msg=message)
 
 
 def _check_no_shared_state(cls, init_kwargs, arguments):

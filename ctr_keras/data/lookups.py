@@ -18,11 +18,12 @@ class Lookups:
     While rows are shuffled they are numbers of table rows; a batch gets the vectors.
 
     Attributes:
-        features: Those that are looked up.
+        sources: By the name of a feature that is looked up, the stored one that tells what to look
+            up: itself for a text, else the ids that it is of.
         tables: The table of each, by name.
     """
 
-    features: tuple[Feature, ...]
+    sources: dict[str, Feature]
     tables: dict[str, VectorTable]
 
     @classmethod
@@ -51,24 +52,25 @@ class Lookups:
                     f"The vectors in {table.folder} are {table.width} wide. Received: the feature "
                     f"{feature.name!r} with `width={feature.width}`"
                 )
-        return cls(features, tables)
+        return cls({f.name: schema[f.of or f.name] for f in features}, tables)
 
     @property
-    def sources(self) -> list[str]:
+    def source_names(self) -> list[str]:
         """The stored columns that tell what to look up."""
-        return [feature.of or feature.name for feature in self.features]
+        return [source.name for source in self.sources.values()]
 
     def numbered(self, raw: dict, encode: FeatureEncoder) -> dict:
         """The table row of each value: `(rows,)`, or `(rows, length)` padded with 0."""
-        return {feature.name: self._rows(feature, raw, encode) for feature in self.features}
+        return {name: self._rows(name, raw, encode) for name in self.sources}
 
-    def _rows(self, feature: Feature, raw: dict, encode: FeatureEncoder) -> tf.Tensor:
-        table, values = self.tables[feature.name], raw[feature.of or feature.name]
-        required = feature.is_encoded_text
+    def _rows(self, name: str, raw: dict, encode: FeatureEncoder) -> tf.Tensor:
+        source, table = self.sources[name], self.tables[name]
+        values, required = raw[source.name], source.is_encoded_text
         if not isinstance(values, tf.RaggedTensor):
             return table.rows_of(values, required=required)
         rows = table.rows_of(values.flat_values, required=required)
-        return encode.fit_length(feature, values.with_flat_values(rows))
+        # Cut as the ids are, whatever the role of their vectors: each stays beside its own.
+        return encode.fit_length(source, values.with_flat_values(rows))
 
     def joined(self, columns: dict, label: tf.Tensor) -> tuple[dict, tf.Tensor]:
         """A batch with vectors in the place of numbers."""

@@ -36,7 +36,7 @@ def raw_rows(path: str | os.PathLike, schema: Schema, count: int) -> dict:
     described = Schema(tuple(f for f in schema if not f.is_encoded_text))
     lookups = Lookups.of(folder, described, None, None)
     stored = [f for f in schema.inputs if f.of is None]
-    names = list(dict.fromkeys([*(f.name for f in stored), *lookups.sources]))
+    names = list(dict.fromkeys([*(f.name for f in stored), *lookups.source_names]))
     chunks, found = [], 0
     for chunk in _chunks(folder, manifest, names, count):
         chunks.append(chunk)

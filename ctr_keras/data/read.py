@@ -117,7 +117,7 @@ def read(
         rows = sum(shard.rows for shard in part.shards)
         batches = rows // batch_size if drop_remainder else -(-rows // batch_size)
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(batches))
-    if lookups.features:
+    if lookups.tables:
         dataset = dataset.map(lookups.joined, num_parallel_calls=2, deterministic=True)
     dataset = dataset.prefetch(tf.data.AUTOTUNE)
     dataset.negative_ratio = manifest.negative_ratio * negative_ratio
@@ -203,7 +203,7 @@ def _encoder(manifest: Manifest, schema: Schema, sampled: _Sampling | None, look
     label = schema.label.name
     encode = FeatureEncoder(schema)
     key = () if sampled is None else sampled.key
-    wanted = list(dict.fromkeys([*names, *lookups.sources, *key]))
+    wanted = list(dict.fromkeys([*names, *lookups.source_names, *key]))
 
     def to_batch(records: tf.Tensor):
         columns = decode(manifest.schema, wanted, records)

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from keras.src.backend import get_keras_mask  # JAX's arrays cannot hold it as an attribute.
+
 
 def check_mask(mask: Any, inputs: Any, name: str) -> None:
     """Refuse a mask (or anything else that is one number a position) of another rank than 2."""
@@ -10,6 +12,14 @@ def check_mask(mask: Any, inputs: Any, name: str) -> None:
             f"`{name}` must have shape (batch, length). Received: "
             f"`{name}.shape={tuple(mask.shape)}`, `inputs.shape={tuple(inputs.shape)}`"
         )
+
+
+def mask_of(mask: Any, sequence: Any) -> Any:
+    """The mask that was passed, or else the one that Keras attached to the sequence, if any.
+
+    Keras itself passes that on only to layers that take no other tensor.
+    """
+    return get_keras_mask(sequence) if mask is None else mask
 
 
 def check_sequence_shape(name: str, shape: Any) -> None:

@@ -7,7 +7,7 @@ from keras import ops
 
 from ctr_keras.api_export import export
 from ctr_keras.argument_checks import check_positive_integer
-from ctr_keras.layers.argument_checks import check_mask, check_sequence_shape
+from ctr_keras.layers.argument_checks import check_mask, check_sequence_shape, mask_of
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
@@ -49,6 +49,7 @@ class AUGRU(keras.layers.Layer):
         inputs: Float tensor of shape `(batch, length, width)`, oldest first.
         scores: Optional float tensor of shape `(batch, length)`, in `[0, 1]`; `None` stands for 1.
         mask: Optional boolean tensor of shape `(batch, length)`, `True` where a step counts.
+            Without it, the mask that Keras attached to `inputs`, if any.
 
     Output shape:
         `(batch, units)`, zeros for a row without any unmasked step; `(batch, length, units)` with
@@ -105,6 +106,7 @@ class AUGRU(keras.layers.Layer):
         )
 
     def call(self, inputs: Any, scores: Any = None, mask: Any = None) -> Any:
+        mask = mask_of(mask, inputs)
         check_mask(scores, inputs, "scores")
         check_mask(mask, inputs, "mask")
         if mask is None:

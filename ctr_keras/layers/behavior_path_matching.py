@@ -8,7 +8,7 @@ from keras import ops
 
 from ctr_keras.api_export import export
 from ctr_keras.argument_checks import check_positive_integer
-from ctr_keras.layers.argument_checks import check_mask
+from ctr_keras.layers.argument_checks import check_mask, mask_of
 from ctr_keras.layers.mlp import serialize_activation
 from ctr_keras.layers.target_attention import TargetAttention
 
@@ -54,6 +54,7 @@ class BehaviorPathMatching(keras.layers.Layer):
         target: Float tensor of shape `(batch, width)`.
         items: Float tensor of shape `(batch, length, width)`, the past items, oldest first.
         mask: Optional boolean tensor of shape `(batch, length)`, `True` where there is an item.
+            Without it, the mask that Keras attached to `items`, if any.
         training: Boolean, passed to `Dice`.
 
     Output shape:
@@ -126,6 +127,7 @@ class BehaviorPathMatching(keras.layers.Layer):
         return self.add_weight(name=name, shape=shape, initializer=initializer, autocast=False)
 
     def call(self, target: Any, items: Any, mask: Any = None, training: bool = False) -> Any:
+        mask = mask_of(mask, items)
         check_mask(mask, items, "mask")
         if mask is None:
             mask = ops.ones(ops.shape(items)[:2], dtype="bool")
@@ -155,7 +157,10 @@ class BehaviorPathMatching(keras.layers.Layer):
         kernel = ops.convert_to_tensor(self.router_kernel)
         # One convolution is the router on all paths, without writing them out.
         logits = ops.conv(padded, kernel, padding="valid", data_format="channels_last")
-        logits = ops.where(present, logits + self.router_bias, -1e9)
+        # Of no rows TensorFlow's has the shape of its inputs; a reshape to the same rank would be
+        # optimized away.
+        logits = ops.reshape(logits, (-1, self.path_length)) + self.router_bias
+        logits = ops.where(present, ops.reshape(logits, ops.shape(present)), -1e9)
         weights = ops.where(present, ops.softmax(logits, axis=-1), 0.0)
         least = ops.top_k(weights, self.kept)[0][:, :, -1:]
         return ops.where(weights >= least, weights, 0.0)

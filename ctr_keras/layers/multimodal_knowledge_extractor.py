@@ -8,7 +8,7 @@ from keras import ops
 
 from ctr_keras.api_export import export
 from ctr_keras.argument_checks import check_positive_integer
-from ctr_keras.layers.argument_checks import check_dropout
+from ctr_keras.layers.argument_checks import check_dropout, mask_of
 from ctr_keras.layers.mlp import MLP, check_units, get_activation, serialize_activation
 from ctr_keras.layers.similarity import check_representations
 from ctr_keras.layers.target_attention import TargetAttention
@@ -42,6 +42,7 @@ class MultimodalKnowledgeExtractor(keras.layers.Layer):
         target: Float tensor of shape `(batch, width)`.
         history: Float tensor of shape `(batch, length, width)`.
         mask: Optional boolean tensor of shape `(batch, length)`, `True` where there is a past item.
+            Without it, the mask that Keras attached to `history`, if any.
         training: Boolean, passed to `Dice` and dropout.
 
     Output shape:
@@ -112,6 +113,7 @@ class MultimodalKnowledgeExtractor(keras.layers.Layer):
         self.score.build(shape)
 
     def call(self, target: Any, history: Any, mask: Any = None, training: bool = False) -> Any:
+        mask = mask_of(mask, history)
         if self.project is not None:
             target, history = self.project(target), self.project(history)
         interest = self.attention(target, history, mask=mask, training=training)

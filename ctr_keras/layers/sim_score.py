@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from ctr_keras.api_export import export
-from ctr_keras.layers.argument_checks import check_mask
+from ctr_keras.layers.argument_checks import check_mask, mask_of
 from ctr_keras.layers.similarity import check_representations, similarity
 
 
@@ -26,6 +26,7 @@ class SimScore(keras.layers.Layer):
         target: Float tensor of shape `(batch, width)`.
         history: Float tensor of shape `(batch, length, width)`.
         mask: Optional boolean tensor of shape `(batch, length)`, `True` where there is a past item.
+            Without it, the mask that Keras attached to `history`, if any.
 
     Output shape:
         `(batch, length)`.
@@ -50,6 +51,7 @@ class SimScore(keras.layers.Layer):
         check_representations(target_shape, history_shape)
 
     def call(self, target: Any, history: Any, mask: Any = None) -> Any:
+        mask = mask_of(mask, history)
         check_mask(mask, history, "mask")
         # Those of unit vectors exceed 1 by rounding.
         scores = ops.clip(similarity(target, history), -1.0, 1.0)

@@ -8,7 +8,7 @@ from keras import ops
 
 from ctr_keras.api_export import export
 from ctr_keras.argument_checks import check_positive_integer
-from ctr_keras.layers.argument_checks import check_mask
+from ctr_keras.layers.argument_checks import check_mask, mask_of
 from ctr_keras.layers.similarity import check_representations, similarity
 
 if keras.backend.backend() == "tensorflow":
@@ -40,7 +40,7 @@ class SimTier(keras.layers.Layer):
         target: Float tensor of shape `(batch, width)`.
         history: Float tensor of shape `(batch, length, width)`.
         mask: Optional boolean tensor of shape `(batch, length)`, `True` where there is a past item
-            with a representation.
+            with a representation. Without it, the mask that Keras attached to `history`, if any.
 
     Output shape:
         `(batch, num_tiers)`, from the least similar tier to the most similar one.
@@ -67,6 +67,7 @@ class SimTier(keras.layers.Layer):
         check_representations(target_shape, history_shape)
 
     def call(self, target: Any, history: Any, mask: Any = None) -> Any:
+        mask = mask_of(mask, history)
         check_mask(mask, history, "mask")
         scores = similarity(ops.stop_gradient(target), ops.stop_gradient(history))
         kept = None if mask is None else ops.cast(mask, "bool")

@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from ctr_keras.api_export import export
+from ctr_keras.layers.argument_checks import mask_of
 from ctr_keras.layers.mlp import (
     MLP,
     apply_layer,
@@ -67,6 +68,7 @@ class TargetAttention(keras.layers.Layer):
         query: Float tensor of shape `(batch, width)`.
         keys: Float tensor of shape `(batch, length, width)`, or `(1, length, width)`.
         mask: Optional boolean tensor of shape `keys.shape[:2]`, `True` where a key counts.
+            Without it, the mask that Keras attached to `keys`, if any.
         return_attention_scores: Boolean, whether to also return the weights of the keys, zero where
             masked.
         training: Boolean, passed to `Dice`.
@@ -157,7 +159,7 @@ class TargetAttention(keras.layers.Layer):
         return_attention_scores: bool = False,
         training: bool = False,
     ) -> Any:
-        mask = self._check_mask(mask, keys)
+        mask = self._check_mask(mask_of(mask, keys), keys)
         if keys.shape[0] == 1 and query.shape[0] != 1:
             if keras.backend.backend() == "tensorflow" and not training:
                 return self._attend_to_one(query, keys, mask, return_attention_scores)

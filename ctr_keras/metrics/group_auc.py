@@ -134,7 +134,10 @@ class GAUC(keras.metrics.Metric):
 
     The groups are not among the arguments with which Keras calls a compiled metric. A model that is
     to support it passes `groups=x[metric.group]` for every metric that has the attribute `group`,
-    as the models of this package do. State is that of one replica.
+    as the models of this package do. They give rows without a group the weight 0, and, where the
+    group is an id with a vocabulary, rows whose id is missing (0) or out of vocabulary (1): all
+    users that training has not seen are not one user. A feature of the role `"group"` without a
+    vocabulary tells those apart. State is that of one replica.
 
     Args:
         group: Name of the feature that holds the group of a row. Defaults to `"user_id"`.
@@ -165,6 +168,8 @@ class GAUC(keras.metrics.Metric):
         - Zhu et al., "Optimized Cost per Click in Taobao Display Advertising", KDD 2017.
         - Zhou et al., "Deep Interest Network for Click-Through Rate Prediction", KDD 2018.
     """
+
+    leaves_out_unknown = True  # A model's rows of ids below those of the vocabulary do not count.
 
     def __init__(
         self,

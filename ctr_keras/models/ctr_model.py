@@ -18,7 +18,7 @@ from ctr_keras.models.recalibration import recalibrated
 from ctr_keras.negative_ratio import check_negative_ratio
 from ctr_keras.optimizers import LazyAdam, LossScaleOptimizer
 from ctr_keras.optimizers.build_first import build_optimizer
-from ctr_keras.schema import MISSING_INT, Schema
+from ctr_keras.schema import MISSING_INT, RESERVED_IDS, Schema
 
 
 class CTRModel(keras.Model):
@@ -143,8 +143,8 @@ class CTRModel(keras.Model):
             metrics: Defaults to AUC. `"AUC"` means `ck.metrics.AUC`, which unlike Keras' is exact
                 for rare clicks. A metric with an attribute `group`, such as `ck.metrics.GAUC`, is
                 given that feature of the batch as `groups`, in evaluation only: it keeps every
-                row it is shown but those without a group. As Keras' metrics here, it leaves sample
-                weights aside.
+                row it is shown but those without a group, and GAUC those of ids out of
+                vocabulary. As Keras' metrics here, it leaves sample weights aside.
             weighted_metrics: The same, for metrics that take sample weights.
             jit_compile: XLA turns the sparse gradients of embedding tables dense, so the default
                 is `False`.
@@ -294,8 +294,11 @@ class CTRModel(keras.Model):
 
     def _update_grouped(self, metric, x, y, y_pred, sample_weight):
         groups = x[metric.group]
-        # Rows without a group are not one group.
-        weight = tf.cast(groups != MISSING_INT, "float32")
+        # Rows without a group are not one group, nor are all users unknown to a vocabulary one.
+        is_known = groups != MISSING_INT
+        if getattr(metric, "leaves_out_unknown", False) and self.schema.vocabulary(metric.group):
+            is_known = groups >= RESERVED_IDS
+        weight = tf.cast(is_known, "float32")
         if sample_weight is not None:
             weight *= tf.reshape(tf.cast(sample_weight, "float32"), tf.shape(weight))
         metric.update_state(y, y_pred, sample_weight=weight, groups=groups)

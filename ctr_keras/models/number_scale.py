@@ -21,9 +21,10 @@ class NumberScale(keras.layers.Layer):
         gamma * clip((x - mean) / sqrt(variance + floor), -32, 32) + beta
 
     with the mean and variance of the batch in training and their moving averages elsewhere, which
-    are those of the first batch after it. Unlike Keras' epsilon, the floor goes with the mean, so a
-    rate of 0.001 counts as much as an amount of a million. A column that was constant in training
-    gives `beta`, and the clip keeps a value that it first shows later from drowning all else.
+    are those of the first batch after it; an empty batch leaves them as they are. Unlike Keras'
+    epsilon, the floor goes with the mean, so a rate of 0.001 counts as much as an amount of a
+    million. A column that was constant in training gives `beta`, and the clip keeps a value that it
+    first shows later from drowning all else.
 
     Args:
         momentum: Of the moving averages, once there were enough batches for it.
@@ -58,14 +59,23 @@ class NumberScale(keras.layers.Layer):
     def call(self, inputs, training=False):
         mean, variance = self.moving_mean, self.moving_variance
         if training and self.trainable:
-            mean, variance = ops.moments(inputs, axes=[0])
-            self.batches.assign_add(1)
-            share = ops.maximum(1 - self.momentum, 1 / self.batches)
-            self.moving_mean.assign(self.moving_mean * (1 - share) + mean * share)
-            self.moving_variance.assign(self.moving_variance * (1 - share) + variance * share)
+            mean, variance = self._batch_statistics(inputs)
         floor = ops.square(_LEAST_SPREAD * mean) + _LEAST_VARIANCE
         scaled = (inputs - mean) * ops.rsqrt(variance + floor)
         return ops.clip(scaled, -_FARTHEST, _FARTHEST) * self.gamma + self.beta
+
+    def _batch_statistics(self, inputs):
+        """Mean and variance of the batch, towards which the moving ones go."""
+        mean, variance = ops.moments(inputs, axes=[0])
+        has_rows = ops.shape(inputs)[0] > 0
+        # Of no rows they are NaN, and the moving ones would be for good.
+        mean = ops.where(has_rows, mean, self.moving_mean.value)
+        variance = ops.where(has_rows, variance, self.moving_variance.value)
+        self.batches.assign_add(ops.cast(has_rows, "float32"))
+        share = ops.maximum(1 - self.momentum, 1 / ops.maximum(self.batches, 1))
+        self.moving_mean.assign(self.moving_mean * (1 - share) + mean * share)
+        self.moving_variance.assign(self.moving_variance * (1 - share) + variance * share)
+        return mean, variance
 
     def compute_output_shape(self, input_shape):
         return input_shape

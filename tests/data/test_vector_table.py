@@ -9,6 +9,7 @@ import tensorflow as tf
 import ctr_keras as ck
 from ctr_keras import files
 from ctr_keras.data import VectorTable
+from ctr_keras.data.raw_rows import raw_rows
 from tests.conftest import make_rows
 
 MADE_BY = {"encoder": "test", "sha256": "0"}
@@ -214,6 +215,20 @@ def test_read_joins_the_vectors_of_items(with_items):
         vectors = [item_vector(item) for item in past[-4:]]
         padded = np.stack(vectors + [np.zeros(3, np.float32)] * (4 - len(vectors)))
         np.testing.assert_array_equal(x["history_item_id_vector"][row], padded)
+
+
+@pytest.mark.parametrize("role", ["history", "vector"])
+def test_vectors_stay_with_their_ids_where_a_history_is_cut(with_items, role):
+    folder, _, rows = with_items
+    past = ck.Feature("history_item_id", "history", length=2, shares="item_id", dtype="string")
+    vectors = ck.Feature("looks", role, kind="vector", width=3, length=2, of=past.name)
+    schema = ck.Schema([*(f for f in ITEMS if f.name != past.name), past, vectors])
+    x, _ = next(iter(ck.data.read(folder / "train", schema, 200)))
+    sent = raw_rows(folder / "train", schema, 200)
+    for row, items in enumerate(rows["history_item_id"]):
+        for place, item in enumerate(items[-2:]):
+            np.testing.assert_array_equal(x["looks"][row, place], item_vector(item))
+            np.testing.assert_array_equal(sent["looks"][row, place], item_vector(item))
 
 
 @pytest.mark.parametrize("model", ["DIN", "DeepFM"])

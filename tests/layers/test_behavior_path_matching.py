@@ -22,7 +22,7 @@ MASK = np.array(
     bool,
 )
 KWARGS = {"path_length": 3, "kept": 2, "units": [5], "activation": "tanh"}
-tensorflow_only = pytest.mark.skipif(BACKEND != "tensorflow", reason="takes gradients")
+tensorflow_only = pytest.mark.skipif(BACKEND != "tensorflow", reason="TensorFlow alone")
 
 
 def softmax(x):
@@ -188,3 +188,14 @@ def test_bad_arguments():
         BehaviorPathMatching()(TARGET, ITEMS[..., :3])
     with pytest.raises(ValueError, match=r"`mask` must have shape \(batch, length\)"):
         BehaviorPathMatching()(TARGET, ITEMS, MASK[:, :, None])
+
+
+@tensorflow_only
+def test_a_graph_of_any_batch_takes_no_rows():
+    import tensorflow as tf
+
+    layer = randomized()
+    specs = [tf.TensorSpec((None, *x.shape[1:]), x.dtype) for x in (TARGET, ITEMS, MASK)]
+    graph = tf.function(lambda *inputs: layer(*inputs), input_signature=specs)
+    assert graph(TARGET[:0], ITEMS[:0], MASK[:0]).shape == (0, D)
+    np.testing.assert_allclose(graph(TARGET, ITEMS, MASK), layer(TARGET, ITEMS, MASK), rtol=1e-4)

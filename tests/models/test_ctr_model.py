@@ -151,6 +151,20 @@ def test_only_weighted_metrics_take_sample_weights(small_schema, small_data, tmp
         assert logs["weighted"] == pytest.approx(weighted.value, abs=1e-5)
 
 
+def test_users_out_of_vocabulary_are_not_one_user(tmp_path):
+    users = ck.Vocabulary.write(tmp_path / "users.txt", ["7", "8"])
+    label = ck.Feature("label", "label", kind="number")
+    schema = ck.Schema([ck.Feature("user_id", "user", vocabulary=users), label])
+    model = compiled(schema, metrics=[ck.metrics.GAUC(), ck.metrics.ScenarioAUC("user_id", 4)])
+    # Missing, unknown, the first user, the second: none but the third has both classes and counts.
+    x = {"user_id": np.array([0, 0, 1, 1, 2, 2, 3], "int32")}
+    y = np.array([0, 1, 0, 1, 0, 1, 1], "float32")
+    model.evaluate(x, y, verbose=0)
+    gauc, by_scenario = (metric.report() for metric in model.metrics[-2:])
+    assert (gauc.num_rows, gauc.num_groups, gauc.skipped_groups) == (3, 2, 1)
+    assert list(by_scenario.by_scenario) == [0, 1, 2, 3]  # Scenarios are counted, known or not.
+
+
 def test_group_metric_survives_saving_and_compiling_again(small_schema, small_data, tmp_path):
     rows = ck.data.read(small_data, small_schema, 64)
     model = compiled(small_schema, metrics=["AUC", ck.metrics.GAUC(group="group")])

@@ -33,6 +33,16 @@ def test_a_constant_column_is_harmless(constant):
     assert abs(float(layer(column * 3 + 1)[0, 0])) <= 32
 
 
+def test_an_empty_batch_leaves_no_trace():
+    column = np.random.default_rng(0).normal(5, 3, (64, 1)).astype("float32")
+    empty = column[:0]
+    layer, with_empty = trained(column, 1), NumberScale()
+    for batch in (empty, column, empty):
+        assert tuple(with_empty(batch, training=True).shape) == (len(batch), 1)
+    for kept, expected in zip(with_empty.get_weights(), layer.get_weights(), strict=True):
+        np.testing.assert_allclose(kept, expected, rtol=1e-6)
+
+
 def test_frozen_and_saved(tmp_path):
     column = np.random.default_rng(0).normal(5, 3, (64, 1)).astype("float32")
     layer = trained(column, 3)

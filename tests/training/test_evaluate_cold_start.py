@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import ctr_keras as ck
 from ctr_keras import training
 from ctr_keras.training.adapted_scores import adapted_scores
+from ctr_keras.training.evaluate import predictions
 from tests.conftest import make_rows
 
 
@@ -42,6 +44,17 @@ def test_slices_by_hand(model, small_data, split, small_schema):
         assert part.gauc_row_share == pytest.approx(1 - gauc.skipped_row_share)
     assert found.to_dict()["slices"]["user_zero_shot"]["rows"] == slices["user_zero_shot"].sum() > 0
     assert "user_few_shot" in found.to_text() and "nan" not in found.to_text()
+
+
+def test_groups_out_of_vocabulary_are_none(small_schema):
+    vocabulary = ck.Vocabulary.of_size(9)
+    looked_up = ck.Feature("group", "group", vocabulary=vocabulary)
+    schema = ck.Schema([looked_up if f.name == "group" else f for f in small_schema])
+    model = ck.models.FM(schema, embedding_dim=4)
+    x = {name: tf.zeros((4, *i.shape[1:]), i.dtype) for name, i in model.input.items()}
+    x["group"] = tf.constant([0, 1, 2, 3])
+    rows = tf.data.Dataset.from_tensors((x, tf.ones(4)))
+    assert predictions(model, rows).groups.tolist() == [-1, -1, 2, 3]
 
 
 def test_one_class_has_no_auc(model, small_data, tmp_path, small_schema):

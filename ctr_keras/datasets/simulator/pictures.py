@@ -22,7 +22,7 @@ from ctr_keras.datasets.truth import PROBABILITY, file_of, is_whole
 from ctr_keras.sources import Report, to_stderr
 
 PICTURES = "pictures"
-_FORMAT = 2
+_FORMAT = 3
 _PAIRS_STREAM, _GRAIN_STREAM = 7, 8
 _BATCH = 256
 
@@ -230,7 +230,7 @@ def _draw_all(
     random = np.random.default_rng([world.config.seed, VIEW_STREAM, _GRAIN_STREAM])
     items = np.arange(world.config.items)
     names = world.item_id.astype(str)
-    marked = random.permutation(items)
+    marked = _others(random, len(items))
     imitated = {name: look[marked] if name in MARK else look for name, look in looks.items()}
     shop, shoppers = Views.of_shop, lambda count: Views.of_shoppers(random, count)
     jobs = (
@@ -247,6 +247,14 @@ def _draw_all(
                 content = tf.io.encode_png(picture).numpy()
                 (folder / name / f"{file_name}.png").write_bytes(content)
         report(f"drew {len(places):,} {name}")
+
+
+def _others(random: np.random.Generator, count: int) -> np.ndarray:
+    """Another item for each item, each once: the next one of a circle in random order."""
+    order = random.permutation(count)
+    others = np.empty_like(order)
+    others[order] = np.roll(order, 1)  # A permutation alone would leave about one item in place.
+    return others
 
 
 def _batches(count: int) -> Iterator[np.ndarray]:

@@ -209,6 +209,10 @@ def test_imitations_differ_by_the_mark(made):
         )
         shares.append(np.mean(np.abs(item - imitation).max(axis=2) > 0.02))
     assert 0.01 < np.median(shares) and np.max(shares) < 0.2
+    assert np.min(shares) > 0
+    for count in range(2, 30):  # The mark is never the item's own, and each is taken once.
+        others = pictures._others(np.random.default_rng(count), count)
+        assert not np.any(others == np.arange(count)) and set(others) == set(range(count))
 
 
 def test_the_same_world_has_the_same_pictures(made, tmp_path):
