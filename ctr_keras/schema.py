@@ -509,6 +509,18 @@ class Schema:
         feature = self[name]
         return self[feature.shares].vocabulary if feature.shares else feature.vocabulary
 
+    def is_known(self, name: str, ids: Any) -> Any:
+        """Which encoded ids of a feature, or keys of a group, stand for one value alone.
+
+        Args:
+            name: The feature.
+            ids: Integer array or tensor.
+
+        Returns:
+            Booleans of the same shape: `False` where the value is missing or out of vocabulary.
+        """
+        return ids != MISSING_INT if self.vocabulary(name) is None else ids >= RESERVED_IDS
+
     def padding(self, name: str) -> str | int:
         """The raw value that fills a padded sequence, and stands for a missing id."""
         feature = self[name]

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 
 import ctr_keras as ck
@@ -147,3 +148,18 @@ def test_fingerprint_depends_on_meaning(small_schema):
     other = dataclasses.replace(small_schema["history_item_id"], length=8)
     features = [other if f.name == other.name else f for f in small_schema]
     assert ck.Schema(features).fingerprint != small_schema.fingerprint
+
+
+def test_which_ids_are_known():
+    schema = ck.Schema(
+        [
+            ck.Feature("user_id", "user", vocabulary=ck.Vocabulary.of_size(9)),
+            ck.Feature("past", "history", length=3, shares="user_id"),
+            ck.Feature("group", "group"),
+            ck.Feature("label", "label", kind="number"),
+        ]
+    )
+    ids = np.array([-1, 0, 1, 2])
+    assert schema.is_known("user_id", ids).tolist() == [False, False, False, True]
+    assert schema.is_known("past", ids).tolist() == [False, False, False, True]
+    assert schema.is_known("group", ids).tolist() == [False, True, True, True]

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from ctr_keras.argument_checks import check_positive_integer
 from ctr_keras.data.read import read
-from ctr_keras.schema import MISSING_INT, RESERVED_IDS, Schema
+from ctr_keras.schema import Schema
 
 _CHUNK_ROWS = 65_536
 
@@ -141,11 +141,7 @@ class HeldRows:
         values = self.features[key][:-1]
         order = np.argsort(values, kind="stable")
         found, start, count = np.unique(values[order], return_index=True, return_counts=True)
-        kept = count >= min_rows
-        if schema.vocabulary(key) is not None:
-            kept &= found >= RESERVED_IDS
-        else:
-            kept &= found != MISSING_INT
+        kept = (count >= min_rows) & schema.is_known(key, found)
         return RowGroups(order, found[kept], start[kept], count[kept])
 
 

@@ -18,7 +18,7 @@ from ctr_keras.models.recalibration import recalibrated
 from ctr_keras.negative_ratio import check_negative_ratio
 from ctr_keras.optimizers import LazyAdam, LossScaleOptimizer
 from ctr_keras.optimizers.build_first import build_optimizer
-from ctr_keras.schema import MISSING_INT, RESERVED_IDS, Schema
+from ctr_keras.schema import MISSING_INT, Schema
 
 
 class CTRModel(keras.Model):
@@ -296,8 +296,8 @@ class CTRModel(keras.Model):
         groups = x[metric.group]
         # Rows without a group are not one group, nor are all users unknown to a vocabulary one.
         is_known = groups != MISSING_INT
-        if getattr(metric, "leaves_out_unknown", False) and self.schema.vocabulary(metric.group):
-            is_known = groups >= RESERVED_IDS
+        if getattr(metric, "leaves_out_unknown", False):
+            is_known = self.schema.is_known(metric.group, groups)
         weight = tf.cast(is_known, "float32")
         if sample_weight is not None:
             weight *= tf.reshape(tf.cast(sample_weight, "float32"), tf.shape(weight))

@@ -13,7 +13,7 @@ import tensorflow as tf
 from ctr_keras import data, metrics
 from ctr_keras.models import CTRModel
 from ctr_keras.models.inference import inference_function
-from ctr_keras.schema import MISSING_INT, RESERVED_IDS, Vocabulary
+from ctr_keras.schema import MISSING_INT, Vocabulary
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +124,8 @@ def predictions(
         labels.append(y.numpy())
         scores.append(predict(x).numpy()[:, 0])
         if groups:
-            keys.append(_known(x[groups[0]].numpy(), model.schema.vocabulary(groups[0])))
+            found = x[groups[0]].numpy()
+            keys.append(np.where(model.schema.is_known(groups[0], found), found, MISSING_INT))
         if scenarios:
             scenes.append(x[scenarios[0].name].numpy())
         if progress is not None:
@@ -135,11 +136,6 @@ def predictions(
         np.concatenate(keys) if groups else None,
         scenario_names(scenarios[0].vocabulary, np.concatenate(scenes)) if scenarios else None,
     )
-
-
-def _known(groups: np.ndarray, vocabulary: Vocabulary | None) -> np.ndarray:
-    """Groups, -1 where they are looked up and the vocabulary does not tell them apart."""
-    return groups if vocabulary is None else np.where(groups < RESERVED_IDS, MISSING_INT, groups)
 
 
 def gauc_of(
