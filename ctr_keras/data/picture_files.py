@@ -40,6 +40,10 @@ class PictureFiles:
         """What errors call a file."""
         return str(self.path / name) if self.path.is_dir() else f"{self.path}:{name}"
 
+    def sha256(self, name: str) -> str:
+        """Of the content of a file."""
+        return hashlib.sha256(self.read(name)).hexdigest()
+
     def of_keys(self, keys: Collection[str]) -> dict[str, str]:
         """The JPEG or PNG file of each key, which is its name without folder and suffix.
 
@@ -99,4 +103,4 @@ def digest_of(path: str | os.PathLike) -> str:
         return files.sha256(path)
     with open_pictures(path) as pictures:
         names = [name for name in pictures.order if name.lower().endswith(_SUFFIXES)]
-        return digest({name: hashlib.sha256(pictures.read(name)).hexdigest() for name in names})
+        return digest({name: pictures.sha256(name) for name in names})

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from ctr_keras import files
 from ctr_keras.data.manifest import Manifest
+from ctr_keras.data.picture_files import open_pictures
 from ctr_keras.data.split import SPLITS
 from ctr_keras.data.write import write
 from ctr_keras.datasets import prepared
@@ -199,8 +200,8 @@ def metadata_of(key: str, pictures: pathlib.Path | None = None) -> dict[str, str
     """
     if pictures is None:
         return {"key": key}
-    paths = [path for path in pictures.rglob("*") if path.is_file()]
-    content = {path.relative_to(pictures).as_posix(): files.sha256(path) for path in paths}
+    with open_pictures(pictures) as found:
+        content = {name: found.sha256(name) for name in found.order}
     return {"key": key, "pictures": digest(content)}
 
 

@@ -1,6 +1,5 @@
 """The titles and pictures of prepared data's items, as pairs to learn representations from."""
 
-import hashlib
 import os
 import posixpath
 from typing import Any
@@ -116,7 +115,7 @@ def _write(
 
 
 def _key_of(rows: pd.DataFrame, pictures: PictureFiles, held_out: float, seed: int) -> str:
-    content = [hashlib.sha256(pictures.read(name)).hexdigest() for name in rows["source"]]
+    content = [pictures.sha256(name) for name in rows["source"]]
     made = rows.drop(columns="source").assign(content=content).sort_index()
     settings: dict[str, Any] = {
         "titled_pictures": _FORMAT, "rows": digest(made.to_dict("list")), "held_out": held_out,
