@@ -1,11 +1,11 @@
 """Whether a text encoder is the one that made the vectors that a model learned from."""
 
-import json
 import os
 import pathlib
 from collections.abc import Mapping
 
 from ctr_keras.data.vector_table import TEXT_VECTORS, VectorTable
+from ctr_keras.training.checkpoint import text_encoder_of
 
 
 def check_made_by(
@@ -24,18 +24,13 @@ def check_made_by(
     Raises:
         ValueError: it has other weights, or reads another number of tokens.
     """
-    expected = _by_training(pathlib.Path(model).parent) or _by_data(data)
+    expected = text_encoder_of(model) or _by_data(data)
     if expected is not None and _essence(expected) != _essence(encoder):
         raise ValueError(
             f"The model learned from vectors that another encoder made, {expected}: `--encoder` "
             "and `--max-tokens` must be those of `ctr-keras encode`. "
             f"Received: `encoder={dict(encoder)}`"
         )
-
-
-def _by_training(folder: pathlib.Path) -> dict[str, str] | None:
-    state = folder / "state.json"
-    return json.loads(state.read_text())["key"].get("encoder") if state.is_file() else None
 
 
 def _by_data(data: str | os.PathLike | None) -> dict[str, str] | None:

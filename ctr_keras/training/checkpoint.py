@@ -141,6 +141,13 @@ def best_metrics(model: str | os.PathLike) -> dict[str, float] | None:
     return checkpoint.history[checkpoint.best_epoch]
 
 
+def text_encoder_of(model: str | os.PathLike) -> dict[str, str] | None:
+    """What made the vectors of texts that a model learned from, by its training's state beside it;
+    `None` where there is no such state, or no such text."""
+    state = pathlib.Path(model).parent / _STATE_FILE
+    return json.loads(state.read_text())["key"].get("encoder") if state.is_file() else None
+
+
 def _random_states(model: keras.Model) -> list:
     """The states of dropout and the like, which Keras leaves out of its files."""
     return [v for v in model.variables if v.path.endswith("seed_generator_state")]
