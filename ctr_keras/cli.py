@@ -487,7 +487,7 @@ def encode(
         return _print(pretraining.encode_item_images(data, images, **options), as_json)
     if image_column is not None or skip_corrupt:
         raise typer.BadParameter("needs --images", param_hint="--image-column, --skip-corrupt")
-    options |= {} if max_tokens is None else {"max_tokens": max_tokens}
+    options["max_tokens"] = max_tokens
     if items and (text is None or len(text) != 1):
         raise typer.BadParameter("are encoded by one --text or --images", param_hint="--items")
     if items and text is not None:
@@ -760,8 +760,7 @@ def export(
         raise typer.BadParameter("needs --encoder", param_hint="--max-tokens")
     text_encoder = made_by = None
     if encoder is not None:
-        options = {} if max_tokens is None else {"max_tokens": max_tokens}
-        text_encoder = pretraining.TextEncoder.from_preset(encoder, **options)
+        text_encoder = pretraining.TextEncoder.from_preset(encoder, max_tokens)
         made_by = {**identity(encoder), "max_tokens": str(text_encoder.max_tokens)}
         check_made_by(made_by, model, data)
     written = serving.export(

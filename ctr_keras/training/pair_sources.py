@@ -248,8 +248,9 @@ class PicturePairs:
                 if error:
                     found.add(path, error)
         found.tell(len(paths), report)
-        for split in SPLITS:  # Each must have some left.
-            pair_texts(f"{self.data}/{split}", left_out=found.names)
+        if found.names:
+            for split in SPLITS:  # Each must have some pairs left.
+                pair_texts(f"{self.data}/{split}", left_out=found.names)
         return found.names
 
     def encoder(self) -> ImageEncoder:
