@@ -454,6 +454,14 @@ def encode(
             "--items", help="Vectors of the items by their --text or --images, for SimTier, MAKE."
         ),
     ] = False,
+    catalog: Annotated[
+        pathlib.Path | None,
+        typer.Option(help="With --items: a CSV or Parquet, a row an item, that has the --text."),
+    ] = None,
+    catalog_key: Annotated[
+        str | None,
+        typer.Option(help="Its column of item ids. Default: named as in the data."),
+    ] = None,
     images: Annotated[
         pathlib.Path | None,
         typer.Option(help="With --items: a folder, tar or zip of pictures <item id>.jpg or .png."),
@@ -483,6 +491,8 @@ def encode(
             raise typer.BadParameter("goes with --items, without --text", param_hint="--images")
         if max_tokens is not None:
             raise typer.BadParameter("goes with texts, not --images", param_hint="--max-tokens")
+        if catalog is not None or catalog_key is not None:
+            raise typer.BadParameter("has texts, not --images", param_hint="--catalog")
         options |= {"column": image_column, "skip_corrupt": skip_corrupt}
         return _print(pretraining.encode_item_images(data, images, **options), as_json)
     if image_column is not None or skip_corrupt:
@@ -490,8 +500,13 @@ def encode(
     options["max_tokens"] = max_tokens
     if items and (text is None or len(text) != 1):
         raise typer.BadParameter("are encoded by one --text or --images", param_hint="--items")
+    if catalog_key is not None and catalog is None:
+        raise typer.BadParameter("needs --catalog", param_hint="--catalog-key")
     if items and text is not None:
+        options |= {"catalog": catalog, "catalog_key": catalog_key}
         return _print(pretraining.encode_items(data, text[0], **options), as_json)
+    if catalog is not None:
+        raise typer.BadParameter("needs --items", param_hint="--catalog")
     _print(pretraining.encode_texts(data, text, **options), as_json)
 
 
@@ -755,6 +770,7 @@ def export(
     from ctr_keras import pretraining, serving, training
     from ctr_keras.pretraining.text_encoder import identity
     from ctr_keras.serving.made_by import check_made_by
+    from ctr_keras.training.checkpoint import item_vectors_of
 
     if max_tokens is not None and encoder is None:
         raise typer.BadParameter("needs --encoder", param_hint="--max-tokens")
@@ -769,6 +785,7 @@ def export(
         version=version,
         text_encoder=text_encoder,
         made_by=made_by,
+        item_vectors=item_vectors_of(model),
         warmup=warmup,
         data=data,
         metrics=training.best_metrics(model),

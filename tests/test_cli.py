@@ -135,6 +135,10 @@ def test_rank_with_vectors_of_items(run, raw, tmp_path):
     (data / "item_vectors").rename(tmp_path / "item_vectors")
     status, _, err = run(*rank)
     assert status == 1 and "ctr-keras encode --items" in err and "--set" not in err
+    table = ck.data.VectorTable.create(data / "item_vectors", {"encoder": "theirs"}, width=4)
+    table.extended(items, vectors, normalize=True)
+    status, _, err = run(*rank)
+    assert status == 1 and "learned from vectors of items made by {'encoder': 'mine'}" in err
 
 
 def test_reproduce(run, raw, tmp_path):

@@ -13,6 +13,7 @@ from ctr_keras.data.prepared_items import missing, read_items, texts_of
 from ctr_keras.data.raw_columns import raw_columns
 from ctr_keras.data.split import SPLITS
 from ctr_keras.data.vector_table import ITEM_VECTORS, TEXT_VECTORS, VectorTable
+from ctr_keras.datasets.item_texts import item_texts
 from ctr_keras.pretraining.text_encoder import TextEncoder, batches_by_length, identity
 from ctr_keras.pretraining.text_weights import MINILM
 from ctr_keras.schema import Schema
@@ -68,6 +69,8 @@ def encode_items(
     text: str,
     encoder: str | os.PathLike = MINILM,
     *,
+    catalog: str | os.PathLike | None = None,
+    catalog_key: str | None = None,
     max_tokens: int | None = None,
     batch_size: int = 128,
     progress: bool = True,
@@ -82,6 +85,9 @@ def encode_items(
         data: Prepared folder with `items.parquet`; the vectors lie in its folder `item_vectors`.
         text: Column of the items that is encoded, such as the title.
         encoder: As of `encode_texts`.
+        catalog: CSV or Parquet, a row an item, whose column `text` is encoded instead, such as a
+            shop's descriptions.
+        catalog_key: Its column of the items' ids; by default named as in `data`.
         max_tokens: Tokens of a text, at most. By default 64; a `.keras` file has its own.
         batch_size: Texts that are encoded at a time.
         progress: Whether to show progress on standard error.
@@ -89,12 +95,18 @@ def encode_items(
 
     Raises:
         ValueError: there is no table of items, or it has no such column, or the vectors of another
-            encoder or text lie there, or `max_tokens` stands beside a file.
+            encoder or text lie there, or `max_tokens` stands beside a file; `catalog` cannot be
+            read, has no such column, two texts of an item, or none of the items.
     """
     items, keys = read_items(data)
-    texts = texts_of(items, "text", text)
+    if catalog is None:
+        texts, source = texts_of(items, "text", text), {"text": text}
+    else:
+        key = catalog_key or Schema.load(data).key("item")
+        texts = item_texts(catalog, str(key), text, keys)
+        source = {"text": text, "catalog": pathlib.Path(catalog).name}
     model = TextEncoder.from_preset(encoder, max_tokens)
-    made_by = {**identity(encoder), "max_tokens": str(model.max_tokens), "text": text}
+    made_by = {**identity(encoder), "max_tokens": str(model.max_tokens), **source}
     table = VectorTable.create(pathlib.Path(data) / ITEM_VECTORS, made_by, model.width)
     is_there = np.array([bool(text.strip()) for text in texts], bool)
     without = [str(key) for key in keys[~is_there]]

@@ -31,6 +31,7 @@ def export(
     version: int | None = None,
     text_encoder: keras.Model | None = None,
     made_by: Mapping[str, str] | None = None,
+    item_vectors: Mapping[str, str] | None = None,
     warmup: str | os.PathLike | None = None,
     data: str | os.PathLike | None = None,
     metrics: Mapping[str, Any] | None = None,
@@ -65,6 +66,8 @@ def export(
             needs the operations of `tensorflow_text` (TF Serving has them).
         made_by: What tells that encoder from others, as in `ck.data.VectorTable.encoder`, for the
             model card.
+        item_vectors: Of a model of item vectors: what made those that it learned from, likewise.
+            `Ranker` refuses others. By default those in `data`.
         warmup: Folder that `ck.data.write` made, such as `tf_data/movielens/valid`. Of its first
             100 rows the server runs a request a signature before the version takes traffic.
         data: Prepared folder that the model was trained on, for the model card.
@@ -96,7 +99,7 @@ def export(
         signatures = _save(model, text_encoder, temporary)
         if warmup is not None:
             write_warmup(temporary, name, model.schema, signatures, warmup)
-        card = model_card(model, name, signatures, data, metrics, made_by)
+        card = model_card(model, name, signatures, data, metrics, made_by, item_vectors)
         _make_lasting(temporary)
         write_server_files(pathlib.Path(models), name)
         with files.locked(base):  # Another export may have taken the number meanwhile.

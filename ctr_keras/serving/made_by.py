@@ -1,10 +1,12 @@
-"""Whether a text encoder is the one that made the vectors that a model learned from."""
+"""Whether vectors are of the encoder that made those that a model learned from."""
 
+import json
 import os
 import pathlib
 from collections.abc import Mapping
 
 from ctr_keras.data.vector_table import TEXT_VECTORS, VectorTable
+from ctr_keras.serving.model_card import MODEL_CARD_FILE
 from ctr_keras.training.checkpoint import text_encoder_of
 
 
@@ -33,6 +35,27 @@ def check_made_by(
         )
 
 
+def check_item_vectors(version: str | os.PathLike, vectors: VectorTable) -> None:
+    """Refuse vectors of items that others made than those that a version's model learned from.
+
+    What made those, its model card tells; where it does not, any may be.
+
+    Args:
+        version: Folder of the version.
+        vectors: The vectors.
+
+    Raises:
+        ValueError: another encoder made them, or from another text or picture.
+    """
+    card = pathlib.Path(version) / MODEL_CARD_FILE
+    expected = json.loads(card.read_text()).get("item_vectors") if card.is_file() else None
+    if expected is not None and _essence(expected) != _essence(vectors.encoder):
+        raise ValueError(
+            f"The model learned from vectors of items made by {expected}, and {vectors.folder} has "
+            f"others. Received: `item_vectors.encoder={vectors.encoder}`"
+        )
+
+
 def _by_data(data: str | os.PathLike | None) -> dict[str, str] | None:
     if data is None or not (pathlib.Path(data) / TEXT_VECTORS).exists():
         return None
@@ -40,5 +63,6 @@ def _by_data(data: str | os.PathLike | None) -> dict[str, str] | None:
 
 
 def _essence(encoder: Mapping[str, str]) -> dict[str, str]:
-    """Without its name: its folder may have been moved."""
-    return {name: value for name, value in encoder.items() if name != "encoder"}
+    """Without its name, where more tells it from others: its folder may have been moved."""
+    more = {name: value for name, value in encoder.items() if name != "encoder"}
+    return more or dict(encoder)

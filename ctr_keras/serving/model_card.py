@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ctr_keras.data import Manifest
-from ctr_keras.data.vector_table import ITEM_VECTORS, TEXT_VECTORS
+from ctr_keras.data.vector_table import ITEM_VECTORS, TEXT_VECTORS, VectorTable
 from ctr_keras.json_values import finite
 from ctr_keras.models import CTRModel
 
@@ -31,6 +31,7 @@ def model_card(
     data: str | os.PathLike | None,
     metrics: Mapping[str, Any] | None,
     made_by: Mapping[str, str] | None,
+    item_vectors: Mapping[str, str] | None,
 ) -> dict[str, Any]:
     """What is known of a version, its number apart, as JSON.
 
@@ -41,6 +42,7 @@ def model_card(
         data: Prepared folder that the model was trained on, or one of its splits.
         metrics: How good it is.
         made_by: The encoder of its texts.
+        item_vectors: What made the vectors of its items; by default those in `data`.
     """
     return {
         "name": name,
@@ -51,6 +53,7 @@ def model_card(
         "signatures": list(signatures),
         "schema": model.schema.fingerprint,
         "text_encoder": None if made_by is None else dict(made_by),
+        "item_vectors": _item_vectors(model, data, item_vectors),
         "data": None if data is None else _splits(pathlib.Path(data)),
         "metrics": None if metrics is None else finite(dict(metrics)),
         "versions": {"python": platform.python_version(), **_versions()},
@@ -59,6 +62,17 @@ def model_card(
 
 def _values(model: CTRModel) -> list:
     return [weight.value for weight in model.inference_model().weights]
+
+
+def _item_vectors(
+    model: CTRModel, data: str | os.PathLike | None, made_by: Mapping[str, str] | None
+) -> dict[str, str] | None:
+    if made_by is not None:
+        return dict(made_by)
+    of_items = any(feature.of is not None for feature in model.schema.inputs)
+    if not of_items or data is None or not (pathlib.Path(data) / ITEM_VECTORS).exists():
+        return None
+    return VectorTable.of_items(data).encoder
 
 
 def _splits(folder: pathlib.Path) -> dict[str, Any]:

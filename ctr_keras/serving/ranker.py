@@ -11,6 +11,7 @@ import tensorflow as tf
 from ctr_keras.columns import Ragged, canonical_column, flat
 from ctr_keras.data.vector_table import VectorTable
 from ctr_keras.schema import Feature, Schema
+from ctr_keras.serving.made_by import check_item_vectors
 from ctr_keras.serving.versions import require_text, saved_schema, version_folder
 
 _BATCH = 4096
@@ -30,7 +31,8 @@ class Ranker:
             like others.
 
     Raises:
-        ValueError: no SavedModel is there, or the vectors have another width than the model's.
+        ValueError: no SavedModel is there, or the vectors have another width than the model's, or
+            another encoder made them than its model card tells.
 
     Example:
 
@@ -44,6 +46,7 @@ class Ranker:
         self._item_vectors = item_vectors
         if item_vectors is not None:
             _check_width(self.schema, item_vectors)
+            check_item_vectors(self.folder, item_vectors)
         require_text(self.schema)
         self._model = tf.saved_model.load(str(self.folder))
         signatures = self._model.signatures

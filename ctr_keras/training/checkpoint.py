@@ -144,8 +144,17 @@ def best_metrics(model: str | os.PathLike) -> dict[str, float] | None:
 def text_encoder_of(model: str | os.PathLike) -> dict[str, str] | None:
     """What made the vectors of texts that a model learned from, by its training's state beside it;
     `None` where there is no such state, or no such text."""
+    return _key_beside(model).get("encoder")
+
+
+def item_vectors_of(model: str | os.PathLike) -> dict[str, str] | None:
+    """As `text_encoder_of`, of the vectors of items."""
+    return _key_beside(model).get("item_vectors")
+
+
+def _key_beside(model: str | os.PathLike) -> dict[str, Any]:
     state = pathlib.Path(model).parent / _STATE_FILE
-    return json.loads(state.read_text())["key"].get("encoder") if state.is_file() else None
+    return json.loads(state.read_text())["key"] if state.is_file() else {}
 
 
 def _random_states(model: keras.Model) -> list:

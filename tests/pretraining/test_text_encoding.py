@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -127,6 +129,30 @@ def test_items_by_their_titles(prepared, bert):
     schema = ck.Schema.load(prepared).with_item_vectors(12)
     x, _ = next(iter(ck.data.read(prepared / "train", schema, 7)))
     np.testing.assert_allclose(x["item_id_vector"][1:3], found[:2], atol=1e-6)
+
+
+def test_items_by_the_texts_of_a_catalog(prepared, bert, tmp_path):
+    items = pd.DataFrame({"item_id": range(2, 9), "title": ["tea"] * 7})
+    items.to_parquet(prepared / "items.parquet", index=False)
+    catalog = tmp_path / "goods.csv"
+    catalog.write_text("item_id,sku,about\n3,8,green tea\n2,3,coffee\n")
+
+    def by_catalog(**options):
+        return ck.pretraining.encode_items(
+            prepared, "about", bert, catalog=catalog, max_tokens=9, progress=False, **options
+        )
+
+    lines = []
+    table = by_catalog(report=lines.append)
+    assert lines == ["5 of 7 items have no 'about' and get no vector, such as 4, 5, 6, 7, 8"]
+    found = table.take(table.rows_of(tf.constant([2, 3], tf.int64)))
+    encoder = ck.pretraining.TextEncoder.from_preset(bert, 9)
+    np.testing.assert_allclose(found, encoder.encode(["coffee", "green tea"]), atol=1e-6)
+    with pytest.raises(ValueError, match="vectors of another encoder"):  # Those of titles.
+        ck.pretraining.encode_items(prepared, "title", bert, max_tokens=9, progress=False)
+    shutil.rmtree(prepared / "item_vectors")
+    table = by_catalog(catalog_key="sku", report=lines.append)
+    assert table.lacks(np.arange(2, 9)).tolist() == [True, False] + [True] * 4 + [False]
 
 
 def test_a_file_settles_how_much_of_a_text_is_read(prepared, bert, tmp_path):

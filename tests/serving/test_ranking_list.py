@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -92,6 +94,27 @@ def test_vectors_that_are_not_there_are_named(fused, items, tmp_path):
     narrow = ck.data.VectorTable.create(tmp_path / "item_vectors", {"encoder": "mine"}, width=3)
     with pytest.raises(ValueError, match="8 wide.*Received: `item_vectors.width=3`"):
         serving.Ranker(version, narrow)
+
+
+def test_vectors_of_another_encoder_are_refused(fused, small_data, tmp_path):
+    model, _, table = fused
+    made_by = {"encoder": "before/it/moved", "sha256": "12", "text": "title"}
+    version = serving.export(model, tmp_path / "saved", item_vectors=made_by)
+
+    def vectors(**encoder):
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        return ck.data.VectorTable.create(folder, encoder, width=8)
+
+    serving.Ranker(version, vectors(encoder="after", sha256="12", text="title"))
+    for other in ({"sha256": "34", "text": "title"}, {"sha256": "12", "text": "about"}):
+        with pytest.raises(ValueError, match="learned from vectors of items made by .*'12'.*Rece"):
+            serving.Ranker(version, vectors(encoder="before/it/moved", **other))
+    shutil.copytree(small_data, tmp_path / "data" / "train")
+    shutil.copytree(table.folder, tmp_path / "data" / "item_vectors")
+    version = serving.export(model, tmp_path / "saved", data=tmp_path / "data")
+    serving.Ranker(version, table)
+    with pytest.raises(ValueError, match="items made by .'encoder': 'mine'"):
+        serving.Ranker(version, vectors(encoder="theirs"))
 
 
 def test_no_items(saved, items):

@@ -1,0 +1,55 @@
+import pandas as pd
+import pytest
+
+from ctr_keras.datasets.item_texts import item_texts
+
+ROWS = pd.DataFrame({"Product ID": [7, 8, 9], "what it is": ["a cup", 'a "jug", blue', None]})
+
+
+@pytest.mark.parametrize("name", ["goods.csv", "goods.csv.gz", "goods.tsv", "goods.parquet"])
+def test_texts_in_the_order_of_the_items(tmp_path, name):
+    path = tmp_path / name
+    if name.endswith(".parquet"):
+        ROWS.to_parquet(path)
+    else:
+        ROWS.to_csv(path, index=False, sep="\t" if name.endswith(".tsv") else ",")
+    for items in (["9", "8", "6", "7"], [9, 8, 6, 7]):
+        texts = item_texts(path, "Product ID", "what it is", items)
+        assert texts == ["", 'a "jug", blue', "", "a cup"]
+
+
+def test_a_folder_of_files(tmp_path):
+    ROWS[:2].to_csv(tmp_path / "a.csv", index=False)
+    ROWS[1:].to_csv(tmp_path / "b.csv", index=False)  # Item 8 stands in both, alike.
+    texts = item_texts(tmp_path, "Product ID", "what it is", ["8", "7"])
+    assert texts == ['a "jug", blue', "a cup"]
+
+
+def test_ids_may_start_with_zeros(tmp_path):
+    path = tmp_path / "goods.csv"
+    path.write_text("sku,text\n007,cup\nNA,jug\n")
+    assert item_texts(path, "sku", "text", ["007", "NA", "7"]) == ["cup", "jug", ""]
+
+
+def test_bad_tables(tmp_path):
+    path = tmp_path / "goods.csv"
+    ROWS.to_csv(path, index=False)
+    with pytest.raises(
+        ValueError, match="`catalog_key` must be a column of .*goods.csv.*`catalog_"
+    ):
+        item_texts(path, "item_id", "what it is", ["7"])
+    with pytest.raises(ValueError, match="`text` must be a column of .*goods.csv.*`text='title'`"):
+        item_texts(path, "Product ID", "title", ["7"])
+    with pytest.raises(ValueError, match="none of the items.*'m_7'.*such as .'7', '8', '9'"):
+        item_texts(path, "Product ID", "what it is", ["m_7"])
+    path.write_text("sku,text\n1,cup\n1,jug\n")
+    with pytest.raises(ValueError, match="more than one 'text' of sku '1'"):
+        item_texts(path, "sku", "text", ["1"])
+    path.write_bytes(b"sku,text\n1,caf\xe9\n")
+    with pytest.raises(ValueError, match="goods.csv cannot be read"):
+        item_texts(path, "sku", "text", ["1"])
+    path.write_text("sku,text\n1,cup,3\n")
+    with pytest.raises(ValueError, match="goods.csv cannot be read"):
+        item_texts(path, "sku", "text", ["1"])
+    with pytest.raises(ValueError, match="no CSV or Parquet"):
+        item_texts(tmp_path / "none", "sku", "text", ["1"])
