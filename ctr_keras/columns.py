@@ -103,8 +103,9 @@ def canonical(schema: Schema, rows: Mapping[str, Any], first_row: int = 0) -> Co
         schema: What a row is.
         rows: A pandas `DataFrame`, or a mapping from column name to array. A sequence is a
             `Ragged`, a list of lists, or an array `(rows, length)` in which 0 (ids that are their
-            own vocabulary), -1 (other integers) or `""` stand for no value. A missing id or text
-            (`None`, NaN, NA) becomes padding, except where ids are their own vocabulary.
+            own vocabulary), -1 (other integers) or `""` stand for no value; in lists these keep
+            their place. A missing id or text (`None`, NaN, NA) becomes padding, except where ids
+            are their own vocabulary.
         first_row: Number of the batch's first row, for errors.
 
     Returns:
@@ -164,16 +165,7 @@ def canonical_column(schema: Schema, feature: Feature, values: Any, first_row: i
         _check_values(schema, feature, flat, where)
         return flat
     if not isinstance(values, Ragged):
-        values = np.asarray(values, dtype=None if _is_rectangular(values) else object)
-        if values.ndim == 2:
-            values = Ragged.from_padded(values, schema.padding(feature.name))
-        elif values.dtype == object:
-            where.check(~np.array([isinstance(v, str) for v in values], bool), "a list", values)
-            values = Ragged.from_lists(values)
-        else:
-            raise ValueError(
-                f"Column {feature.name!r} must hold lists. Received: `shape={values.shape}`"
-            )
+        values = _ragged(schema, feature, values, where)
     where = _Where(feature.name, first_row, values)
     ragged = Ragged(
         _typed(schema, feature, values.values, where), np.asarray(values.lengths, np.int32)
@@ -182,8 +174,19 @@ def canonical_column(schema: Schema, feature: Feature, values: Any, first_row: i
     return ragged.cut(feature.length or 0, feature.keeps_newest)
 
 
-def _is_rectangular(values: Any) -> bool:
-    return isinstance(values, np.ndarray) and values.ndim == 2
+def _ragged(schema: Schema, feature: Feature, values: Any, where: "_Where") -> Ragged:
+    """A sequence from a padded array or from lists."""
+    # Lists that happen to have one length are no padded array: each value keeps its place.
+    if getattr(values, "ndim", 1) == 2:
+        return Ragged.from_padded(np.asarray(values), schema.padding(feature.name))
+    rows = list(values)
+    where.check(np.array([_is_list(row) or _is_missing(row) for row in rows], bool), "a list", rows)
+    return Ragged.from_lists(rows)
+
+
+def _is_list(row: Any) -> bool:
+    is_text = isinstance(row, (str, bytes))
+    return not is_text and hasattr(row, "__len__") and getattr(row, "ndim", 1) == 1
 
 
 @dataclasses.dataclass

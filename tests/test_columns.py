@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 import ctr_keras as ck
-from ctr_keras.columns import canonical, num_rows, rechunk
+from ctr_keras.columns import canonical, concatenate, num_rows, rechunk
 from ctr_keras.data import Ragged
 
 
@@ -147,6 +147,45 @@ def test_dates_become_seconds():
     assert canonical(schema, {"t": zoned})["t"].tolist() == [86400]
     with pytest.raises(ValueError, match="'t', row 1: expected a date"):
         canonical(schema, {"t": pd.to_datetime(["2020-01-01", None])})
+
+
+@pytest.fixture
+def parallel_schema():
+    """Items of a history, and the category of each."""
+    features = []
+    for name in ("item_id", "cat"):
+        hashed = ck.Vocabulary.hashing(9)
+        features += [
+            ck.Feature(name, "item", vocabulary=hashed, dtype="string"),
+            ck.Feature(f"history_{name}", "history", length=3, shares=name, dtype="string"),
+        ]
+    return ck.Schema(features)
+
+
+@pytest.mark.parametrize("as_row", [list, tuple, np.array])
+def test_lists_of_one_length_keep_their_holes(parallel_schema, as_row):
+    """Else the categories of a row would move beside other items."""
+    rows = {
+        "item_id": ["a", "b"],
+        "cat": ["c", "d"],
+        "history_item_id": [as_row(["i", "j"]), as_row(["k", "l"])],
+        "history_cat": [as_row(["", "c"]), as_row(["d", "e"])],
+    }
+    frame = canonical(parallel_schema, pd.DataFrame(rows))
+    pieces = [
+        canonical(parallel_schema, {k: v[n : n + 1] for k, v in rows.items()}) for n in (0, 1)
+    ]
+    for columns in (frame, canonical(parallel_schema, rows), concatenate(pieces)):
+        assert columns["history_cat"].values.tolist() == ["", "c", "d", "e"]
+        assert columns["history_cat"].lengths.tolist() == [2, 2]
+
+
+@pytest.mark.parametrize("rows", [[3, 4], np.array([3, 4]), pd.Series([3, 4])])
+def test_numbers_are_no_lists(rows):
+    item = ck.Feature("i", "item", vocabulary=ck.Vocabulary.of_size(9))
+    history = ck.Feature("h", "history", length=3, shares="i")
+    with pytest.raises(ValueError, match="'h', row 0: expected a list. Received: `value=3`"):
+        canonical(ck.Schema([item, history]), {"i": [1, 2], "h": rows})
 
 
 def test_padded_array_loses_its_padding():

@@ -7,6 +7,7 @@ import sys
 import time
 
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 
@@ -85,6 +86,21 @@ def test_chunks_of_any_size_write_the_same_bytes(numbered_schema, tmp_path):
         )
         digests.append([shard.sha256 for shard in manifest.shards])
     assert digests[0] == digests[1]
+
+
+def test_lists_of_one_length_are_ragged_in_chunks_of_any_size(tmp_path):
+    item = ck.Feature("i", "item", vocabulary=ck.Vocabulary.hashing(9))
+    history = ck.Feature("h", "history", length=3, shares="i")
+    schema = ck.Schema([item, history])
+    rows = {"i": [1, 2, 3, 4], "h": [[5, -1], [-1, 6], [7, 8], [-1, -1]]}
+
+    def pieces(size):
+        for start in range(0, 4, size):
+            yield {name: column[start : start + size] for name, column in rows.items()}
+
+    sources = {str(size): pieces(size) for size in (1, 2, 4)} | {"frame": pd.DataFrame(rows)}
+    digests = {ck.data.write(tmp_path / k, schema, rows).digest for k, rows in sources.items()}
+    assert len(digests) == 1
 
 
 def test_order_without_shuffle(numbered, numbered_schema):
