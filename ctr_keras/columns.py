@@ -39,8 +39,9 @@ class Ragged:
     def from_lists(cls, rows: Iterable) -> "Ragged":
         rows = [() if _is_missing(row) else row for row in rows]
         lengths = np.fromiter((len(row) for row in rows), np.int32, len(rows))
-        filled = [np.asarray(row) for row in rows if len(row)]
-        values = np.concatenate(filled) if filled else np.zeros(0, np.int64)
+        filled = [row if isinstance(row, np.ndarray) else _array(row) for row in rows if len(row)]
+        dtype = object if any(row.dtype.kind == "U" for row in filled) else None
+        values = np.concatenate(filled, dtype=dtype) if filled else np.zeros(0, np.int64)
         return cls(values, lengths)
 
     @classmethod
@@ -245,13 +246,15 @@ def _typed(schema: Schema, feature: Feature, values: Any, where: _Where) -> np.n
 
 
 def _array(values: Any) -> np.ndarray:
-    """NumPy's array of a column."""
+    """NumPy's array of a column, or of the values of one row."""
     dtype = getattr(values, "dtype", None)
     is_pandas = not isinstance(dtype, np.dtype) and getattr(dtype, "kind", None) in ("i", "u")
     if is_pandas and values.isna().any():
         # As an array they would become floats, of which the large ones are another integer.
         return values.to_numpy(object)
-    return np.asarray(values)
+    # NumPy would make text of what stands beside text, NaN and numbers too.
+    has_text = isinstance(values, (list, tuple)) and str in map(type, values)
+    return np.asarray(values, object if has_text else None)
 
 
 def _stacked(feature: Feature, values: Any, where: _Where) -> np.ndarray:
@@ -290,7 +293,8 @@ def _strings(values: np.ndarray, where: _Where) -> np.ndarray:
         return values.astype(str).astype(object)
     if values.dtype.kind != "O":
         where.check(np.zeros(len(values), bool), "text", values)
-    values = np.array(["" if _is_missing(v) else v for v in values], object)
+    texts = [v if isinstance(v, str) or not _is_missing(v) else "" for v in values]
+    values = np.array(texts, object)
     where.check(np.array([isinstance(v, str) for v in values], bool), "text", values)
     return values
 

@@ -188,6 +188,35 @@ def test_numbers_are_no_lists(rows):
         canonical(ck.Schema([item, history]), {"i": [1, 2], "h": rows})
 
 
+@pytest.mark.parametrize("missing", [None, np.nan, pd.NA])
+def test_missing_text_beside_text_becomes_empty(parallel_schema, missing):
+    rows = {
+        "item_id": ["a", missing],
+        "cat": [missing, "b"],
+        "history_item_id": [["x", missing], ["y"]],
+        "history_cat": [[missing], ["z"]],
+    }
+    columns = canonical(parallel_schema, rows)
+    assert columns["item_id"].tolist() == ["a", ""] and columns["cat"].tolist() == ["", "b"]
+    assert columns["history_item_id"].values.tolist() == ["x", "", "y"]
+    assert columns["history_cat"].values.tolist() == ["", "z"]
+
+
+def test_missing_text_of_a_row_of_its_own():
+    rows = [np.array(["x", "y"]), np.array([np.nan]), ["z"], None]
+    values = Ragged.from_lists(rows).values.tolist()
+    assert values[:2] == ["x", "y"] and np.isnan(values[2]) and values[3] == "z"
+
+
+@pytest.mark.parametrize(
+    ("name", "values"), [("item_id", ["a", 2.5]), ("history_item_id", [["a"], [2.5, "b"]])]
+)
+def test_numbers_beside_text_are_refused(parallel_schema, name, values):
+    rows = {name: [[], []] if "history" in name else ["a", "b"] for name in parallel_schema.names}
+    with pytest.raises(ValueError, match=f"'{name}', row 1: expected text. Received: `value=2.5`"):
+        canonical(parallel_schema, {**rows, name: values})
+
+
 def test_padded_array_loses_its_padding():
     item = ck.Feature("i", "item", vocabulary=ck.Vocabulary.of_size(9))
     history = ck.Feature("h", "history", length=3, shares="i")
