@@ -31,6 +31,8 @@ USERS_FILE = "users.parquet"
 _OWN = (PREPARED_FILE, SCHEMA_FILE, ITEMS_FILE, USERS_FILE, "vocabularies", *SPLITS)
 _OLD_VECTORS = f"{ITEM_VECTORS}_before"
 _KEY_FILE = ".key"
+_BEFORE = ".before"
+_REPLACED = ".replaced"
 _RENAME_EXCHANGE = 2
 _AT_FDCWD = -100
 
@@ -98,6 +100,8 @@ def up_to_date(out: str | os.PathLike, key: str) -> Prepared | None:
             manifest.verify(folder / name)
             if manifest.schema.fingerprint != schema.fingerprint:
                 return None
+            if manifest.metadata.get("key") != key:
+                return None
         return Prepared(**{**config, "folder": folder, "reused": True})
     return None
 
@@ -130,11 +134,14 @@ def check_kept(
 def replacing(
     out: str | os.PathLike, key: str, own: Sequence[str] = (), report: Report = to_stderr
 ) -> Iterator[pathlib.Path]:
-    """A folder to prepare in; when the block ends well it takes the place of `out` in one step.
+    """A folder to prepare in; when the block ends well it takes the place of `out`.
 
-    Until then `out` is as it was. After a kill the next call with the same key finds the work
-    again, see `is_written`. Files of `out` that `prepare` does not make are kept; vectors of items
-    move to `item_vectors_before` where they are of other items, or of texts that changed.
+    Until then `out` is as it was. It changes in one step, or where the file system has none, and
+    where `out` is a mount point, file by file: what a kill leaves of that is not `up_to_date`, and
+    the next call starts from the old data, whole. After a kill the next call with the same key
+    finds the work again, see `is_written`. Files of `out` that `prepare` does not make are kept;
+    vectors of items move to `item_vectors_before` where they are of other items, or of texts that
+    changed.
 
     Args:
         out: The folder.
@@ -148,16 +155,17 @@ def replacing(
     out = pathlib.Path(out).resolve()
     if out.exists() and not out.is_dir():
         raise ValueError(f"`out` must be a folder. Received: `out={str(out)!r}`")
-    staging = out.with_name(f".{out.name}.preparing")
     out.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(out):
+    staging = _staging(out)
+    with _locked(out, staging):
+        _put_back(staging, out)
         if staging.exists() and _read_text(staging / _KEY_FILE) != key:
             shutil.rmtree(staging)
         files.write_atomic(staging / _KEY_FILE, key.encode())
         yield staging
-        (staging / _KEY_FILE).unlink()
         _set_vectors_aside(out, staging, report)
         _exchange(staging, out, (*_OWN, *own))
+        (out / _KEY_FILE).unlink(missing_ok=True)
         shutil.rmtree(staging, ignore_errors=True)
 
 
@@ -238,20 +246,63 @@ def _is_text(type_: pa.DataType) -> bool:
     return pa.types.is_string(type_) or pa.types.is_large_string(type_)
 
 
+def _staging(out: pathlib.Path) -> pathlib.Path:
+    """The folder to prepare in: beside `out`, or in it if it is a mount point."""
+    if _is_mounted(out):
+        return out / ".preparing"
+    return out.with_name(f".{out.name}.preparing")
+
+
+def _is_mounted(out: pathlib.Path) -> bool:
+    """Whether nothing can be renamed from beside `out` into it."""
+    return out.exists() and out.stat().st_dev != out.parent.stat().st_dev
+
+
 def _exchange(staging: pathlib.Path, out: pathlib.Path, own: Sequence[str]) -> None:
     """Put `staging` in the place of `out`, with what in the old folder is the user's own."""
     if not out.exists():
         os.rename(staging, out)
+    elif staging.parent == out:
+        _exchange_pieces(staging, out, own)
     else:
         _carry_others(out, staging, own)
         if not _swap(staging, out):
-            # No atomic swap on this file system: piece by piece, the schema last.
-            for name in sorted(own, key=lambda name: name == SCHEMA_FILE):
-                if (out / name).is_dir():
-                    shutil.rmtree(out / name)
-                if (staging / name).exists():
-                    os.replace(staging / name, out / name)
+            _exchange_pieces(staging, out, own)
     files.sync(out.parent)
+
+
+def _exchange_pieces(staging: pathlib.Path, out: pathlib.Path, own: Sequence[str]) -> None:
+    """Put the pieces of `staging` in the place of those of `out`, which wait until all are there.
+
+    The schema comes last but one, and what says that the data are prepared goes first, comes last.
+    """
+    last = (SCHEMA_FILE, PREPARED_FILE)
+    before, replaced = staging / _BEFORE, staging / _REPLACED
+    shutil.rmtree(replaced, ignore_errors=True)
+    before.mkdir()
+    _move(PREPARED_FILE, out, before)
+    for name in (*(name for name in own if name not in last), *last):
+        _move(name, out, before)
+        _move(name, staging, out)
+    files.sync(out)
+    os.rename(before, replaced)  # From here on they are not put back.
+
+
+def _put_back(staging: pathlib.Path, out: pathlib.Path) -> None:
+    """Undo an exchange by pieces that a kill cut short."""
+    before = staging / _BEFORE
+    if not before.exists():
+        return
+    names = [path.name for path in before.iterdir()]
+    for name in sorted(names, key=[PREPARED_FILE].count):
+        _move(name, out, staging)
+        _move(name, before, out)
+    before.rmdir()
+
+
+def _move(name: str, source: pathlib.Path, target: pathlib.Path) -> None:
+    if os.path.lexists(source / name):
+        os.replace(source / name, target / name)
 
 
 def _swap(first: pathlib.Path, second: pathlib.Path) -> bool:
@@ -287,9 +338,9 @@ def _read_text(path: pathlib.Path) -> str | None:
 
 
 @contextlib.contextmanager
-def _locked(out: pathlib.Path) -> Iterator[None]:
-    # The lock lies beside the folder, as the folder itself is exchanged.
-    path = out.with_name(f".{out.name}.lock")
+def _locked(out: pathlib.Path, staging: pathlib.Path) -> Iterator[None]:
+    # The lock lies beside the folders, as they themselves are exchanged.
+    path = staging.with_suffix(".lock")
     with open(path, "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

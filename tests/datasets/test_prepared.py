@@ -1,3 +1,5 @@
+import pathlib
+import shutil
 import threading
 
 import numpy as np
@@ -61,7 +63,7 @@ def test_what_is_damaged_is_not_up_to_date(tmp_path, victim):
 @pytest.mark.parametrize("atomic", [True, False])
 def test_old_data_stays_until_the_new_is_whole(tmp_path, monkeypatch, atomic):
     if not atomic:
-        monkeypatch.setattr(prepared, "_swap", lambda *_: False)
+        not_atomic(monkeypatch)
     out = tmp_path / "data"
     make(out, "old")
     (out / "notes.txt").write_text("mine")
@@ -75,6 +77,84 @@ def test_old_data_stays_until_the_new_is_whole(tmp_path, monkeypatch, atomic):
     assert (out / "notes.txt").read_text() == "mine"
     assert (out / "index" / "a").read_text() == "also mine"
     assert names(tmp_path) == {"data"}
+
+
+def not_atomic(monkeypatch):
+    monkeypatch.setattr(prepared, "_swap", lambda *_: False)
+
+
+def mounted(monkeypatch):
+    monkeypatch.setattr(prepared, "_is_mounted", pathlib.Path.exists)
+
+
+def kill_after(monkeypatch, moves):
+    """Stop the exchange of the folders after so many pieces."""
+    move, left = prepared._move, iter(range(moves))
+
+    def move_or_die(*piece):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        move(*piece)
+
+    monkeypatch.setattr(prepared, "_move", move_or_die)
+
+
+@pytest.mark.parametrize("place", [not_atomic, mounted])
+@pytest.mark.parametrize("moves", [0, 1, 2, 5, 8, 11, 14, 16])
+def test_a_kill_in_the_exchange_of_pieces(tmp_path, monkeypatch, place, moves):
+    place(monkeypatch)
+    out = tmp_path / "data"
+    make(out, "old")
+    (out / "notes.txt").write_text("mine")
+    with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
+        kill_after(context, moves)
+        make(out, "new", value=2.0)
+    assert prepared.up_to_date(out, "new") is None
+    assert (prepared.up_to_date(out, "old") is None) == (moves > 0)
+    # The old data are there again as soon as someone prepares there.
+    with pytest.raises(KeyboardInterrupt), prepared.replacing(out, "new") as staging:
+        assert prepared.up_to_date(out, "old") and prepared.is_written(staging, "train", "new")
+        raise KeyboardInterrupt
+    shards = {path.name for path in (staging / "train").glob("*.tfrecord")}
+    make(out, "new", value=2.0)
+    assert prepared.up_to_date(out, "new") and shards <= names(out / "train")
+    assert (out / "notes.txt").read_text() == "mine" and names(tmp_path) == {"data"}
+    assert not [name for name in names(out) if name.startswith(".")]
+
+
+def test_what_was_there_before_a_kill_outlives_other_settings(tmp_path, monkeypatch):
+    not_atomic(monkeypatch)
+    make(tmp_path / "data", "old")
+    with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
+        kill_after(context, 9)
+        make(tmp_path / "data", "new")
+    with pytest.raises(KeyboardInterrupt):
+        make(tmp_path / "data", "third", crash_after="train")
+    assert prepared.up_to_date(tmp_path / "data", "old")
+
+
+def test_splits_of_other_settings_are_not_up_to_date(tmp_path):
+    make(tmp_path / "old", "old")
+    make(tmp_path / "data", "new")
+    shutil.rmtree(tmp_path / "data" / "train")
+    shutil.copytree(tmp_path / "old" / "train", tmp_path / "data" / "train")
+    assert prepared.up_to_date(tmp_path / "data", "new") is None
+
+
+def test_a_mount_point_is_prepared_within(tmp_path, monkeypatch):
+    """As a volume of Docker, into which nothing can be renamed from beside it."""
+    mounted(monkeypatch)
+    out = tmp_path / "data"
+    out.mkdir()
+    (out / "notes.txt").write_text("mine")
+    make(out, "old")
+    with pytest.raises(KeyboardInterrupt):
+        make(out, "new", value=2.0, crash_after="train")
+    assert names(tmp_path) == {"data"} and prepared.up_to_date(out, "old")
+    shard = next((out / ".preparing" / "train").glob("*.tfrecord"))
+    make(out, "new", value=2.0)
+    assert prepared.up_to_date(out, "new") and (out / "train" / shard.name).exists()
+    assert (out / "notes.txt").read_text() == "mine"
 
 
 def test_a_killed_prepare_goes_on_where_it_stopped(tmp_path):
