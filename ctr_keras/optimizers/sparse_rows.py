@@ -5,6 +5,16 @@ import keras
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
 
+    class _Divisible(tf.IndexedSlices):
+        """A sparse gradient as Keras unscales it: divided by the loss scale."""
+
+        @classmethod
+        def of(cls, gradient):
+            return cls(gradient.values, gradient.indices, gradient.dense_shape)
+
+        def __truediv__(self, scale):
+            return tf.IndexedSlices(self.values / scale, self.indices, self.dense_shape)
+
 
 def merge_rows(gradient):
     """Sums the slices of equal index, so that each row occurs once.
@@ -61,16 +71,9 @@ class SparseRows:
             )
 
     def apply(self, grads, trainable_variables=None):
-        scale = self.loss_scale_factor
-        if scale is None:
-            return super().apply(grads, trainable_variables)
-        # Keras divides each gradient by the factor, which `IndexedSlices` does not support.
-        self.loss_scale_factor = None
-        try:
-            grads = [_map_values(lambda x: x / scale, g) for g in grads]
-            return super().apply(grads, trainable_variables)
-        finally:
-            self.loss_scale_factor = scale
+        if self.loss_scale_factor is not None:
+            grads = [_Divisible.of(g) if _is_sparse(g) else g for g in grads]
+        return super().apply(grads, trainable_variables)
 
     def _backend_apply_gradients(self, grads, trainable_variables):
         for gradient, variable in zip(grads, trainable_variables, strict=True):
@@ -108,9 +111,3 @@ def _with_values(gradient, values):
     if _is_sparse(gradient):
         return tf.IndexedSlices(values, gradient.indices, gradient.dense_shape)
     return values
-
-
-def _map_values(function, gradient):
-    if gradient is None:
-        return None
-    return _with_values(gradient, function(gradient.values if _is_sparse(gradient) else gradient))

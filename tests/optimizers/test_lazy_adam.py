@@ -220,22 +220,49 @@ cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 from tests.optimizers.test_lazy_adam import *
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-with strategy.scope():
-    w, optimizer = table(), LazyAdam(0.01)
-    optimizer.build([w])
-gradient = slices([1, 4, 1], 0)
-tf.function(lambda: strategy.run(lambda: optimizer.apply([gradient], [w])))()
+gradient, shape = slices([1, 4, 1], 0), tf.constant([ROWS, WIDTH], tf.int64)
+
+def updated(optimizer):
+    with strategy.scope():
+        w, optimizer = table(), optimizer()
+        optimizer.build([w])
+
+    scales = []
+
+    def step():
+        scales.append(optimizer.scale_loss(1.0))
+        values = gradient.values * scales[-1]
+        optimizer.apply([tf.IndexedSlices(values, gradient.indices, shape)], [w])
+
+    tf.function(lambda: strategy.run(step))()
+    assert set(scales) == {optimizer.loss_scale_factor or 1.0} and len(scales) > 1, scales
+    return [copy.numpy() for copy in strategy.experimental_local_results(w.value)]
+"""
+
+MERGED = """
 expected = NumpyAdam(table().numpy(), 0.01)
 expected.step(gradient.indices.numpy(), 2 * gradient.values.numpy())
-for copy in strategy.experimental_local_results(w.value):
-    np.testing.assert_allclose(copy.numpy(), expected.w, atol=1e-6)
+for copy in updated(lambda: LazyAdam(0.01)):
+    np.testing.assert_allclose(copy, expected.w, atol=1e-6)
+"""
+
+SCALED = """
+from ctr_keras.optimizers import RowwiseAdagrad
+for kind in (LazyAdam, RowwiseAdagrad):
+    plain, scaled = (updated(lambda: kind(0.01, loss_scale_factor=x)) for x in (None, 8.0))
+    np.testing.assert_array_equal(plain, scaled)
+    assert np.any(plain != table().numpy())
 """
 
 
-def test_two_replicas_merge_equal_ids():
-    """An id that two replicas looked up counts once, with the sum of both gradients."""
+@pytest.mark.parametrize("check", [MERGED, SCALED])
+def test_two_replicas_are_as_one(check):
+    """An id that both looked up counts once, with the sum of its gradients, the loss scaled or not.
+
+    Replicas are traced in turns, so that neither may change what the other reads.
+    """
     # Logical devices cannot be added to a process that has run an op.
-    subprocess.run([sys.executable, "-c", TWO_REPLICAS], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", TWO_REPLICAS + check], check=True, timeout=120)
 
 
 @pytest.mark.parametrize(
