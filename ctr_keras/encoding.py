@@ -12,7 +12,9 @@ from ctr_keras.schema import (
     Vocabulary,
 )
 
-_WORD = r"[^\p{L}\p{N}]+"
+# What lies between words of letters and digits. Marks belong to the letter before them, but those
+# of what is no letter, such as of a picture, are no word.
+_GAP = r"(^|[^\p{L}\p{M}\p{N}])[^\p{L}\p{N}]*"
 
 
 class FeatureEncoder(tf.Module):
@@ -23,6 +25,9 @@ class FeatureEncoder(tf.Module):
     integer that is looked up or hashed) becomes id 0, a
     missing group -1. As a `tf.Module` it carries its lookup
     tables into a SavedModel, the vocabularies as assets.
+
+    Words are compared letter by letter, so texts should come in one Unicode form, NFC: an accented
+    letter is another word where its accent is a character of its own.
 
     Args:
         schema: The `ck.Schema`. Vocabulary files must be on disk.
@@ -68,7 +73,7 @@ class FeatureEncoder(tf.Module):
                 return values
             values = tf.strings.split(
                 tf.strings.strip(
-                    tf.strings.regex_replace(tf.strings.lower(values, "utf-8"), _WORD, " ")
+                    tf.strings.regex_replace(tf.strings.lower(values, "utf-8"), _GAP, " ")
                 )
             )
         elif self._schema.vocabulary(feature.name) is None:

@@ -1,3 +1,5 @@
+import unicodedata
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -91,6 +93,24 @@ def test_text_is_split_into_lower_case_words(tmp_path):
     title = ck.Feature("t", "item", kind="text", length=3, vocabulary=words)
     ids = encode(title, tf.constant(["Toy Story (1995)", "ÉTÉ", "", " -- ", "a toy story more"]))
     assert ids.tolist() == [[2, 3, 1], [4, 0, 0], [0, 0, 0], [0, 0, 0], [1, 2, 3]]
+
+
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [
+        ("हिन्दी फिल्म", [2, 3, 0]),
+        ("«हिन्दी», फिल्म!", [2, 3, 0]),
+        (unicodedata.normalize("NFD", "ÉTÉ"), [4, 0, 0]),
+        ("love \u2764\ufe0f it", [5, 6, 0]),
+        ("\ufe0f it", [6, 0, 0]),
+    ],
+)
+def test_marks_stay_with_their_letters(tmp_path, text, ids):
+    """Vowel signs of Indic scripts and accents; those of pictures are no word of their own."""
+    names = ["हिन्दी", "फिल्म", unicodedata.normalize("NFD", "été"), "love", "it"]
+    words = ck.Vocabulary.write(tmp_path / "w.txt", names)
+    title = ck.Feature("t", "item", kind="text", length=3, vocabulary=words)
+    assert encode(title, tf.constant([text])).tolist() == [ids]
 
 
 def test_groups_become_integers():
