@@ -80,7 +80,8 @@ def encode_rows(schema: Schema, columns: Columns) -> Iterator[bytes]:
             if isinstance(column, Ragged):
                 values = column.values[column.offsets[row] : column.offsets[row + 1]]
             else:
-                values = np.ravel(column[row])
+                # Not `column[row]`: of one text NumPy makes an array without the zeros at its end.
+                values = np.ravel(column[row : row + 1])
             target = example.features.feature[feature.name]
             if feature.dtype == "string":
                 target.bytes_list.value.extend(value.encode() for value in values)

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 import ctr_keras as ck
 from ctr_keras.columns import canonical
-from ctr_keras.encoding import FeatureEncoder
+from ctr_keras.encoding import FeatureEncoder, hash_ids
 
 
 def collect(dataset):
@@ -65,6 +65,20 @@ def test_what_is_written_is_read(small_schema, small_rows, tmp_path, layout):
     assert set(features) == {f.name for f in small_schema} - {"label", "time"}
     for name, values in features.items():
         np.testing.assert_array_equal(values, expected[name], err_msg=name)
+
+
+@pytest.mark.parametrize("layout", ["block", "row"])
+def test_texts_keep_zeros_at_their_end(tmp_path, layout):
+    schema = ck.Schema(
+        [
+            ck.Feature("x", "item", dtype="string", vocabulary=ck.Vocabulary.hashing(10**6)),
+            ck.Feature("label", "label", kind="number"),
+        ]
+    )
+    texts = ["a\0", "a", "\0"]
+    ck.data.write(tmp_path, schema, {"x": texts, "label": [0, 1, 0]}, layout=layout)
+    features, _ = collect(ck.data.read(tmp_path, schema))
+    assert features["x"].tolist() == hash_ids(tf.constant(texts), 10**6).numpy().tolist()
 
 
 def test_shapes_are_known_to_the_model(small_schema, small_data):
