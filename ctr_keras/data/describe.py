@@ -10,7 +10,7 @@ import numpy as np
 
 from ctr_keras.columns import Column, Ragged, flat, num_rows, stored_padding
 from ctr_keras.data import scenarios as scenario_reports
-from ctr_keras.data.manifest import MANIFEST_FILE, Manifest
+from ctr_keras.data.manifest import MANIFEST_FILE, Manifest, schema_beside
 from ctr_keras.data.raw_columns import raw_columns
 from ctr_keras.data.scenarios import ScenarioCounter, ScenarioReport, scenario_feature
 from ctr_keras.data.split import SPLITS
@@ -225,7 +225,7 @@ def describe(path: str | os.PathLike, schema: Schema | None = None) -> Descripti
             counter = ScenarioCounter(manifest.schema, scenario, user_feature(manifest.schema))
         splits[name] = _scan(part, manifest, totals, name, counter)
     stored = manifest.schema
-    schema = _saved_schema(folder) if schema is None else schema
+    schema = schema_beside(folder) if schema is None else schema
     return Description(
         path=str(folder),
         splits=splits,
@@ -352,13 +352,6 @@ def _scan(
         last_time=max(times) if times else None,
         negative_ratio=manifest.negative_ratio,
     )
-
-
-def _saved_schema(folder: pathlib.Path) -> Schema | None:
-    for candidate in (folder / "schema.json", folder.resolve().parent / "schema.json"):
-        if candidate.is_file():
-            return Schema.load(candidate)
-    return None
 
 
 def _vocabulary(schema: Schema | None, feature: Feature) -> set | None:

@@ -160,3 +160,11 @@ def _damage(path: pathlib.Path, shard: Shard) -> str:
     if whole != shard.records:
         return f"it ends after record {whole} of {shard.records}"
     return "its checksum differs, though every record can be read (another file of this name?)"
+
+
+def schema_beside(folder: pathlib.Path) -> Schema | None:
+    """The schema saved in the folder of the data, or in the one around it."""
+    for candidate in (folder / "schema.json", folder.resolve().parent / "schema.json"):
+        if candidate.is_file():
+            return Schema.load(candidate)
+    return None

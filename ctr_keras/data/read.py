@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from ctr_keras.data import layouts
 from ctr_keras.data.lookups import Lookups
-from ctr_keras.data.manifest import Manifest, Shard
+from ctr_keras.data.manifest import Manifest, Shard, schema_beside
 from ctr_keras.data.negatives import check_seed, is_kept, row_key
 from ctr_keras.encoding import FeatureEncoder
 from ctr_keras.negative_ratio import check_negative_ratio
@@ -88,7 +88,12 @@ def read(
     negative_ratio = check_negative_ratio("negative_ratio", negative_ratio)
     folder = pathlib.Path(path)
     manifest = Manifest.load(folder)
-    schema = _schema_beside(folder) if schema is None else schema
+    schema = schema_beside(folder) if schema is None else schema
+    if schema is None:
+        raise ValueError(
+            "No schema.json lies in or beside the data: pass `schema`. "
+            f"Received: `path={str(folder)!r}`"
+        )
     check_compatible(folder, manifest.schema, schema)
     part = _Part.of(manifest.shards, *(shard or (0, 1)))
     if verify:
@@ -232,16 +237,6 @@ def _mix(values, seed: tf.Tensor, number: int | tf.Tensor = -1) -> tf.Tensor:
 
 def _epoch_seed(seed: int, epoch: tf.Tensor) -> tf.Tensor:
     return tf.random.stateless_uniform((), [seed, epoch], 0, 2**62, dtype=tf.int64)
-
-
-def _schema_beside(folder: pathlib.Path) -> Schema:
-    for candidate in (folder / "schema.json", folder.resolve().parent / "schema.json"):
-        if candidate.is_file():
-            return Schema.load(candidate)
-    raise ValueError(
-        "No schema.json lies in or beside the data: pass `schema`. "
-        f"Received: `path={str(folder)!r}`"
-    )
 
 
 def check_compatible(folder: pathlib.Path, stored: Schema, schema: Schema) -> None:
