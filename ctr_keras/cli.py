@@ -832,8 +832,10 @@ def serve(
     host: Annotated[
         str, typer.Option(help="Address to listen on. By default this machine's alone.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Of gRPC; 0: a free one.")] = 8500,
-    rest_port: Annotated[int, typer.Option(help="Of REST; 0: a free one.")] = 8501,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Of gRPC; 0: a free one.")] = 8500,
+    rest_port: Annotated[
+        int, typer.Option(min=0, max=65_535, help="Of REST; 0: a free one.")
+    ] = 8501,
     batching: Annotated[
         bool, typer.Option("--batching", help="Gather rows of several requests.")
     ] = False,

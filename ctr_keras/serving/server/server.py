@@ -21,6 +21,8 @@ from ctr_keras.serving.server.model_config import ModelConfig
 from ctr_keras.serving.server.rest_api import Response, RestApi, error_response
 from ctr_keras.serving.server.servable import Servable
 
+_LAST_PORT = 65_535
+
 
 @dataclasses.dataclass(frozen=True)
 class ServerConfig:
@@ -61,6 +63,12 @@ class ServerConfig:
     token: str | None = dataclasses.field(default=None, repr=False)
 
     def __post_init__(self):
+        for name in ("port", "rest_port"):
+            port = getattr(self, name)
+            if not 0 <= port <= _LAST_PORT:  # gRPC would take the rest of a division.
+                raise ValueError(
+                    f"`{name}` must be from 0 to {_LAST_PORT}. Received: `{name}={port!r}`"
+                )
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError(
                 "`tls_cert` and `tls_key` go together. "

@@ -270,6 +270,10 @@ def test_wrong_arguments(shared_base):
     models = (ModelConfig("clicks", shared_base),)
     with pytest.raises(ValueError, match="go together"):
         ServerConfig(models, tls_cert=shared_base)
+    with pytest.raises(ValueError, match="`port` must be from 0 to 65535.*`port=99999`"):
+        ServerConfig(models, port=99_999)
+    with pytest.raises(ValueError, match="`rest_port=-1`"):
+        ServerConfig(models, rest_port=-1)
     with pytest.raises(ValueError, match="running=0"):
         Server(ServerConfig(models, port=0, rest_port=0, running=0))
     with pytest.raises(ValueError, match="`limits.connections=8`.*`waiting=8`"):
