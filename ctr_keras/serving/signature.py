@@ -69,9 +69,7 @@ class Signature:
             ValueError: a value cannot be one, named.
         """
         return {
-            name: _converted(name, self.inputs[name].dtype, value)
-            if name in self.inputs
-            else np.asarray(value)
+            name: _converted(self.inputs[name], value) if name in self.inputs else np.asarray(value)
             for name, value in values.items()
         }
 
@@ -144,22 +142,28 @@ def _words(array: np.ndarray) -> str:
     return f"{name} {list(array.shape)}"
 
 
-def _converted(name: str, dtype: tf.DType, value: Any) -> np.ndarray:
+def _converted(spec: TensorSpec, value: Any) -> np.ndarray:
     try:
-        if dtype == tf.string:
-            return _strings(value)
-        array = np.asarray(value)
-        if not array.size:  # `[]` is an array of floats.
-            return array.astype(dtype.as_numpy_dtype)
-        converted = array.astype(dtype.as_numpy_dtype, casting="same_kind", copy=False)
-        if converted.dtype.kind in "iu" and converted is not array and np.any(converted != array):
-            raise ValueError("a value is out of its range")  # NumPy would let it wrap around.
-        return converted
+        array = _strings(value) if spec.dtype == tf.string else _numbers(spec.dtype, value)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"Input {name!r} must be an array of {dtype.name}, its lists of equal length: {error}. "
-            f"Received: `{name}={str(value)[:80]}`"
+            f"Input {spec.name!r} must be an array of {spec.dtype.name}, its lists of equal "
+            f"length: {error}. Received: `{spec.name}={str(value)[:80]}`"
         ) from None
+    if array.size or spec.shape is None:
+        return array
+    # Of empty lists the sizes further in cannot be read; those that are any are 0 as well.
+    return array.reshape(*array.shape, *(size or 0 for size in spec.shape[array.ndim :]))
+
+
+def _numbers(dtype: tf.DType, value: Any) -> np.ndarray:
+    array = np.asarray(value)
+    if not array.size:  # `[]` is an array of floats.
+        return array.astype(dtype.as_numpy_dtype)
+    converted = array.astype(dtype.as_numpy_dtype, casting="same_kind", copy=False)
+    if converted.dtype.kind in "iu" and converted is not array and np.any(converted != array):
+        raise ValueError("a value is out of its range")  # NumPy would let it wrap around.
+    return converted
 
 
 def _strings(value: Any) -> np.ndarray:

@@ -120,6 +120,12 @@ def test_client_ranks(client):
     assert client.rank("clicks", {"age": -4, "ids": [1]}, {"word": []}).shape == (0,)
 
 
+def test_no_rows(client):
+    """Lists are empty before it shows that a feature has lists of values."""
+    got = client.predict("clicks", {"age": [], "ids": [], "word": []})["probability"]
+    assert got.shape == (0,) and got.dtype == np.float32
+
+
 def test_a_million_candidates(client):
     words = ["x"] * 1_000_000
     got = client.rank("clicks", {"age": -4, "ids": [1]}, {"word": words}, timeout=60)
