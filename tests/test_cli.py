@@ -85,7 +85,7 @@ def test_down_sampled_negatives(run, raw, tmp_path):
     status, out, _ = run("evaluate", "--model", best, "--data", data / "train")
     assert status == 0 and "negatives kept         0.5" in out
     status, _, err = run(*prepare[:-1], 1.5)
-    assert status == 1 and "negative_ratio=1.5" in err
+    assert status == 2 and "Invalid value for '--negative-ratio'" in err
 
 
 def test_csv(run, tmp_path):
@@ -181,13 +181,37 @@ def test_help(run, command):
     assert status == 0 and "Usage" in out
 
 
+TRAIN = ("train", "--data", "x", "--out", "y")
+CSV = ("prepare", "csv", "x.csv", "--out", "y")
+
+
 @pytest.mark.parametrize(
     "arguments",
-    [["no-such-command"], ["train"], ["train", "--data", "x", "--out", "y", "--epochs", "0"]],
+    [
+        ["no-such-command"],
+        ["train"],
+        [*TRAIN, "--epochs", "0"],
+        [*TRAIN, "--patience", "0"],
+        [*TRAIN, "--negative-ratio", "0"],
+        ["pretrain", "--data", "x", "--out", "y", "--patience", "0"],
+        ["pretrain", "--data", "x", "--out", "y", "--views", "picture"],
+        [*CSV, "--layout", "rows"],
+        [*CSV, "--split", "weekly"],
+        [*CSV, "--seed", "-1"],
+        [*CSV, "--negative-ratio", "2"],
+        ["prepare", "movielens", "--variant", "20m"],
+        ["prepare", "movielens", "--scenario", "zip"],
+        ["prepare", "taobao", "--raw", "x", "--behaviour", "click"],
+        ["reproduce", "at4ctr", "--table", "9"],
+        ["reproduce", "antm2c", "--table", "6"],
+        ["reproduce", "taobao-multimodal", "--figure", "6"],
+    ],
 )
 def test_wrong_usage_is_status_2(run, arguments):
     status, out, err = run(*arguments)
     assert status == 2 and out == "" and err
+    if len(arguments) > 1:
+        assert f"Invalid value for '{arguments[-2]}'" in err
 
 
 EVALUATE = ("evaluate", "--model", "m.keras", "--data", "x")

@@ -13,6 +13,12 @@ LAYOUTS = ("block", "row")
 _ROWS_KEY = "__rows__"
 
 
+def check_layout(layout: str) -> None:
+    """Refuse what is no layout, with a `ValueError`: before the work, not when it is written."""
+    if layout not in LAYOUTS:
+        raise ValueError(f"`layout` must be one of {LAYOUTS}. Received: `{layout=}`")
+
+
 def storage_dtype(schema: Schema, feature: Feature) -> str:
     """Type on disk: ids that are known to fit take 4 bytes, in place of 8."""
     if feature.dtype == "int64" and feature.kind == "id":

@@ -75,8 +75,7 @@ def write(
             no rows, or another process is writing there.
         OSError: the disk is full or not writable. What was complete is kept for the next call.
     """
-    if layout not in layouts.LAYOUTS:
-        raise ValueError(f"`layout` must be one of {layouts.LAYOUTS}. Received: `{layout=}`")
+    layouts.check_layout(layout)
     check_positive_integer("rows_per_shard", rows_per_shard)
     check_positive_integer("block_rows", block_rows)
     negative_ratio = check_negative_ratio("negative_ratio", negative_ratio)

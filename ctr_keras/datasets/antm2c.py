@@ -12,6 +12,7 @@ import pyarrow.parquet
 
 from ctr_keras import files
 from ctr_keras.columns import Columns
+from ctr_keras.data.layouts import check_layout
 from ctr_keras.data.split import SPLITS, time_boundaries
 from ctr_keras.data.write import write
 from ctr_keras.datasets import antm2c_raw, drafts, prepared, staged, truth
@@ -95,6 +96,7 @@ def prepare(
     >>> antm2c.prepare("tf_data/antm2c", ["antm2c_10m_part0", "antm2c_10m_part1"])
     """
     rules = _Rules.checked(scenes, valid_share, time_format, text_buckets)
+    check_layout(layout)
     paths = antm2c_raw.find(raw)
     for path in paths:
         prepared.check_kept(out, raw=path)

@@ -11,6 +11,7 @@ import pandas as pd
 from ctr_keras.argument_checks import check_positive_integer
 from ctr_keras.columns import Columns, Ragged
 from ctr_keras.data.history import PastEvents
+from ctr_keras.data.layouts import check_layout
 from ctr_keras.data.split import SPLITS, check_fractions, time_split
 from ctr_keras.datasets import prepared
 from ctr_keras.datasets.down_sampling import DownSampling
@@ -121,6 +122,7 @@ def prepare(
     if scenario is not None and scenario not in SCENARIOS:
         raise ValueError(f"`scenario` must be one of {SCENARIOS}. Received: `{scenario=}`")
     check_fractions(fractions)
+    check_layout(layout)
     sampling = DownSampling(negative_ratio, negative_seed)
     if raw is not None:
         prepared.check_kept(out, raw=raw)

@@ -11,6 +11,7 @@ import pyarrow.parquet
 
 from ctr_keras import files
 from ctr_keras.columns import Columns, num_rows
+from ctr_keras.data.layouts import check_layout
 from ctr_keras.data.split import SPLITS, check_fractions, split_name, time_boundaries
 from ctr_keras.datasets import drafts, prepared, staged
 from ctr_keras.datasets.down_sampling import DownSampling
@@ -82,7 +83,7 @@ def prepare(
     >>> tabular.infer_schema("clicks.csv", out="schema.json")   # look at it, edit it
     >>> tabular.prepare("tf_data/mine", "clicks.csv", "schema.json")
     """
-    check_fractions(fractions)
+    _check_options(split, fractions, seed, list_separator, layout)
     prepared.check_kept(out, path=path)
     sampling = DownSampling(negative_ratio, negative_seed)
     sources = table_files(path)
@@ -147,12 +148,24 @@ def _schema(
     return schema
 
 
+def _check_options(
+    split: str | None, fractions: Sequence[float], seed: int, list_separator: str, layout: str
+) -> None:
+    """Before a file is read: it may take long."""
+    if split not in (None, "time", "random"):
+        raise ValueError(f'`split` must be "time" or "random". Received: `{split=}`')
+    check_fractions(fractions)
+    if seed < 0:
+        raise ValueError(f"`seed` must not be negative. Received: `{seed=}`")
+    if not list_separator:
+        raise ValueError(f"`list_separator` must not be empty. Received: `{list_separator=}`")
+    check_layout(layout)
+
+
 def _split_rule(schema: Schema, split: str | None) -> str:
     has_time = bool(schema.by_role("time"))
     if split is None:
         return "time" if has_time else "random"
-    if split not in ("time", "random"):
-        raise ValueError(f'`split` must be "time" or "random". Received: `{split=}`')
     if split == "time" and not has_time:
         raise ValueError(
             "A split by time needs a feature with the role time. "

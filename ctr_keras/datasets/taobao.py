@@ -12,6 +12,7 @@ import pyarrow.parquet
 
 from ctr_keras import files
 from ctr_keras.columns import Columns, Ragged
+from ctr_keras.data.layouts import check_layout
 from ctr_keras.data.split import SPLITS, check_fractions
 from ctr_keras.data.write import write
 from ctr_keras.datasets import drafts, prepared, taobao_raw
@@ -124,6 +125,7 @@ def prepare(
     )
     choice = Choice(tuple(behaviours), min_clicks, None if period is None else tuple(period))
     _check(rules, choice)
+    check_layout(layout)
     path = taobao_raw.find(raw)
     prepared.check_kept(out, raw=path)
     report(f"Using {path}")

@@ -394,9 +394,13 @@ def test_bad_arguments(csv, tmp_path):
         ({"schema": without_time, "split": "time"}, "needs a feature with the role time"),
         ({"schema": Schema(tuple(f for f in schema if f.role != "label"))}, "no feature with"),
         ({"fractions": (1.0, 0.0, 0.0)}, "`fractions` must be"),
+        ({"layout": "rows"}, "`layout` must be one of .*`layout='rows'`"),
+        ({"seed": -1}, "`seed` must not be negative"),
+        ({"list_separator": ""}, "`list_separator` must not be empty"),
     ):
         with pytest.raises(ValueError, match=message):
             prepare(tmp_path / "out", **{"path": csv, **options})
+    assert not list(tmp_path.glob(".out*"))
     with pytest.raises(ValueError, match="no such column. Received: `label='clicked'`"):
         tabular.infer_schema(csv, label="clicked")
 

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
+from ctr_keras.data.layouts import check_layout
 from ctr_keras.data.split import SPLITS, check_fractions
 from ctr_keras.data.write import write
 from ctr_keras.datasets import drafts, prepared, staged
@@ -110,6 +111,7 @@ def prepare(
     """
     world, config = world or WorldConfig(), config or ImpressionsConfig()
     check_fractions(fractions)
+    check_layout(layout)
     settings = {
         "simulated": "impressions",
         "format": _FORMAT,
