@@ -62,6 +62,17 @@ def _checked_ratio(ratio: float) -> float:
     return ratio
 
 
+def _checked_plot(file: pathlib.Path | None) -> pathlib.Path | None:
+    """Before the work, as it may take hours."""
+    if file is None:
+        return None
+    if file.suffix.lower() not in (".png", ".svg", ".pdf") or file.is_dir():
+        raise typer.BadParameter(f"must be a .png, .svg or .pdf file, got {str(file)!r}")
+    if not file.parent.is_dir():
+        raise typer.BadParameter(f"there is no folder {str(file.parent)!r}")
+    return file
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Data = Annotated[pathlib.Path, typer.Option("--data", help="Folder that `prepare` made.")]
 ListSeparator = Annotated[
@@ -84,7 +95,8 @@ Results = Annotated[
     pathlib.Path, typer.Option(help="Keeps each training's result: run it again to go on.")
 ]
 Plot = Annotated[
-    pathlib.Path | None, typer.Option(help="Draw the figure: a .png, .svg or .pdf file.")
+    pathlib.Path | None,
+    typer.Option(callback=_checked_plot, help="Also draw it: a .png, .svg or .pdf file."),
 ]
 Jobs = Annotated[int, typer.Option(min=1, help="Trainings at a time.")]
 TrainingSettings = Annotated[
@@ -447,9 +459,7 @@ def simulate_pictures(
 @app.command()
 def describe(
     data: Annotated[pathlib.Path, typer.Argument(help="Prepared folder, or one of its splits.")],
-    plot: Annotated[
-        pathlib.Path | None, typer.Option(help="Also draw it: a .png, .svg or .pdf file.")
-    ] = None,
+    plot: Plot = None,
     as_json: Json = False,
 ) -> None:
     """Rows, users, items, click rate, coverage, long tail; of scenarios also what they share."""
@@ -753,9 +763,7 @@ def evaluate(
 def gates(
     model: Annotated[pathlib.Path, typer.Option(help="The .keras file of an MMoE or PLE.")],
     data: Annotated[pathlib.Path, typer.Option(help="A split, such as tf_data/antm2c/test.")],
-    plot: Annotated[
-        pathlib.Path | None, typer.Option(help="Also draw it: a .png, .svg or .pdf file.")
-    ] = None,
+    plot: Plot = None,
     as_json: Json = False,
 ) -> None:
     """Which scenario uses which expert: the mean gates of a model's scenarios."""

@@ -204,6 +204,9 @@ CSV = ("prepare", "csv", "x.csv", "--out", "y")
         ["prepare", "taobao", "--raw", "x", "--behaviour", "click"],
         ["reproduce", "at4ctr", "--table", "9"],
         ["reproduce", "antm2c", "--table", "6"],
+        ["reproduce", "at4ctr", "--figure", "5", "--plot", "nowhere/plot.png"],
+        ["gates", "--model", "m.keras", "--data", "x", "--plot", "plot.xyz"],
+        ["describe", "x", "--plot", "."],
         ["reproduce", "taobao-multimodal", "--figure", "6"],
     ],
 )
