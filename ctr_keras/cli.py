@@ -9,6 +9,7 @@ import json
 import logging
 import pathlib
 import sys
+from collections.abc import Collection
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -971,7 +972,8 @@ def rank(
 
     catalog = serving.Catalog.load(data)
     ranker = serving.Ranker(model, catalog.item_vectors)
-    given = _options(context or [])
+    texts = [f.name for f in ranker.schema.inputs if f.dtype == "string" and not f.is_sequence]
+    given = _options(context or [], texts)
     known = [f.name for f in ranker.schema.inputs if f.name not in catalog.items]
     for name in given:
         if name not in known:
@@ -1145,17 +1147,18 @@ def _is_expected(error: Exception) -> bool:
     return isinstance(error, kinds)
 
 
-def _options(pairs: list[str]) -> dict[str, Any]:
-    """`["units=[200,80]", "activation=dice"]` as a dictionary."""
+def _options(pairs: list[str], texts: Collection[str] = ()) -> dict[str, Any]:
+    """`["units=[200,80]", "activation=dice"]` as a dictionary; in `texts`, `true` is a word."""
     options = {}
     for pair in pairs:
         name, separator, value = pair.partition("=")
         if not separator or not name.isidentifier():
             raise typer.BadParameter(f"expected name=value, got {pair!r}", param_hint="--set")
         try:
-            options[name] = json.loads(value)
+            parsed = json.loads(value)
         except json.JSONDecodeError:
-            options[name] = value
+            parsed = value
+        options[name] = value if name in texts and not isinstance(parsed, str) else parsed
     return options
 
 

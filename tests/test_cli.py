@@ -89,8 +89,11 @@ def test_down_sampled_negatives(run, raw, tmp_path):
 
 
 def test_csv(run, tmp_path):
-    lines = ["user_id,item_id,history_item_id,hour,timestamp,click"]
-    lines += [f"u{n % 5},i{n % 7},i{n % 3}|i{n % 4},{n % 24},{1000 + n},{n % 2}" for n in range(60)]
+    lines = ["user_id,item_id,history_item_id,hour,vip,timestamp,click"]
+    lines += [
+        f"u{n % 5},i{n % 7},i{n % 3}|i{n % 4},{n % 24},{('yes', 'no')[n % 2]},{1000 + n},{n % 2}"
+        for n in range(60)
+    ]
     (tmp_path / "clicks.csv").write_text("\n".join(lines) + "\n")
     schema = tmp_path / "schema.json"
     status, out, err = run("prepare", "schema", tmp_path / "clicks.csv", "--out", schema)
@@ -107,12 +110,13 @@ def test_csv(run, tmp_path):
     rank = ["rank", "--model", model, "--data", tmp_path / "data", "--user", "u1"]
     status, _, err = run(*rank)
     assert status == 1 and "--set hour=" in err
-    status, out, err = run(*rank, "--set", "hour=18")
-    assert status == 0 and "the best for user u1" in out, err
+    for vip in ("true", "7.5", '"no"', "no"):
+        status, out, err = run(*rank, "--set", "hour=18", "--set", f"vip={vip}")
+        assert status == 0 and "the best for user u1" in out, err
     for wrong in ("hours=18", "item_id=i1", "click=1"):
         status, out, err = run(*rank, "--set", "hour=18", "--set", wrong)
-        assert status == 2 and "one of user_id, history_item_id, hour, got" in err and not out
-    (tmp_path / "clicks.csv").write_text(lines[0] + "\nu1,i1,i2,3,1000,7\n")
+        assert status == 2 and "one of user_id, history_item_id, hour, vip, got" in err and not out
+    (tmp_path / "clicks.csv").write_text(lines[0] + "\nu1,i1,i2,3,no,1000,7\n")
     status, _, err = run(*prepare, "--schema", schema)
     assert status == 1 and "clicks.csv" in err
 
