@@ -815,6 +815,10 @@ def export(
 
     if max_tokens is not None and encoder is None:
         raise typer.BadParameter("needs --encoder", param_hint="--max-tokens")
+    if out.name.isdigit() and (out / "saved_model.pb").is_file():
+        raise typer.BadParameter(
+            f"{out} is a version: give its base path, {out.parent}", param_hint="--out"
+        )
     text_encoder = made_by = None
     if encoder is not None:
         text_encoder = pretraining.TextEncoder.from_preset(encoder, max_tokens)
@@ -915,7 +919,10 @@ def serve(
         pathlib.Path | None, typer.Option(help="PEM file of the certificate's key.")
     ] = None,
     token_file: Annotated[
-        pathlib.Path | None, typer.Option(help="File with a bearer token to ask requests for.")
+        pathlib.Path | None,
+        typer.Option(
+            exists=True, dir_okay=False, help="File with a bearer token to ask requests for."
+        ),
     ] = None,
 ) -> None:
     """Serve SavedModels by TF Serving's protocols, on one machine; SIGTERM ends it."""

@@ -57,6 +57,8 @@ def test_the_whole_path(run, raw, tmp_path):
     assert [line.split()[0] for line in checks[1:]] == ["ok"] * 5
     card = json.loads((model / "1" / "assets.extra" / "model_card.json").read_text())
     assert set(card["data"]) == {"train", "valid", "test"} and "val_auc" in card["metrics"]
+    status, _, err = run("export", "--model", best, "--out", model / "1")
+    assert status == 2 and f"is a version: give its base path, {model}" in err
     (model / "1" / "assets" / "item_id.txt").rename(tmp_path / "item_id.txt")
     status, out, _ = run("check", model, "--json")
     assert status == 1 and set(json.loads(out)["problems"]) == {"loader", "warm-up"}

@@ -14,6 +14,7 @@ from ctr_keras.serving.server.model_name import ModelName
 from ctr_keras.serving.server.servable import Servable
 from ctr_keras.serving.server.served_model import ServedModel
 from ctr_keras.serving.status import VersionStatus
+from ctr_keras.serving.versions import all_versions
 
 _LOG = logging.getLogger(__name__)
 
@@ -69,7 +70,8 @@ class ModelManager:
     def start(self) -> None:
         """Load what is there, until `stop` is called, then watch."""
         with self._upkeep:
-            self._serve(self._first)
+            for model in self._serve(self._first):
+                _warn_of_none(model.config)
         self._thread.start()
 
     def poll(self) -> None:
@@ -216,6 +218,13 @@ class ModelManager:
         if model is None:
             raise NotFoundError(f"Servable not found for request: Latest({name})")
         return model
+
+
+def _warn_of_none(config: ModelConfig) -> None:
+    """A path that nobody will ever write to is easily a wrong one."""
+    if not all_versions(config.base_path):
+        what = "holds no version yet" if config.base_path.exists() else "does not exist yet"
+        _LOG.warning("Model %s: %s %s", config.name, config.base_path, what)
 
 
 def _check_available(model: ServedModel) -> None:

@@ -92,7 +92,8 @@ class Server:
         config: What to serve, and how.
 
     Raises:
-        OSError: a port is taken, or a TLS file cannot be read.
+        ValueError: the TLS files are none, or do not fit each other.
+        OSError: a port is taken.
 
     Example:
 
@@ -102,6 +103,7 @@ class Server:
     """
 
     def __init__(self, config: ServerConfig):
+        tls = _tls(config)
         self._stopped = False
         self._lock = threading.Lock()  # It does not stop while it begins to listen.
         gate = Gate(config.running, config.waiting)
@@ -126,7 +128,7 @@ class Server:
         )
         try:
             self._http = HttpListener(
-                (config.host, config.rest_port), _guarded(api, token), config.limits, _tls(config)
+                (config.host, config.rest_port), _guarded(api, token), config.limits, tls
             )
         except BaseException:
             self._grpc.stop(0)
@@ -189,5 +191,13 @@ def _tls(config: ServerConfig) -> ssl.SSLContext | None:
     if config.tls_cert is None:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(config.tls_cert, config.tls_key)
+    try:
+        # The password is that of an encrypted key, for which a server must not sit and ask.
+        context.load_cert_chain(config.tls_cert, config.tls_key, password="")
+    except OSError as error:
+        raise ValueError(
+            "`tls_cert` and `tls_key` must be PEM files of a certificate and of its key, not "
+            f"encrypted: {error}. Received: `tls_cert={str(config.tls_cert)!r}`, "
+            f"`tls_key={str(config.tls_key)!r}`"
+        ) from None
     return context

@@ -143,6 +143,8 @@ def test_the_config_that_export_writes(serve, versions, tmp_path, root):
         ),
         (["--model", "a=b", "--max-request-mb", "0"], 1, "`request_bytes=0`"),
         (["--model", "a=b", "--tls-cert", "x"], 1, "go together"),
+        (["--model", "a=b", "--tls-cert", "x", "--tls-key", "y"], 1, "`tls_cert='x'`"),
+        (["--model", "a=b", "--token-file", "x"], 2, "Invalid value for '--token-file'"),
         (["--model", "a=b", "--model", "a=c"], 1, "same name"),
         (["--model", "a=b", "--port", "99999"], 2, "Invalid value for '--port'"),
         (["--model", "a=b", "--rest-port", "-1"], 2, "Invalid value for '--rest-port'"),

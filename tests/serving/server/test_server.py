@@ -129,6 +129,14 @@ def test_run_told_to_stop_while_models_load(shared_base, monkeypatch):
     assert (lines, len(loads)) == ([], 1)
 
 
+def test_a_base_path_without_a_version_is_told_of(start, tmp_path, caplog):
+    (tmp_path / "empty").mkdir()
+    start(None, models=tuple(ModelConfig(name, tmp_path / name) for name in ("empty", "typo")))
+    empty, typo = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert empty == f"Model empty: {tmp_path / 'empty'} holds no version yet"
+    assert typo == f"Model typo: {tmp_path / 'typo'} does not exist yet"
+
+
 @pytest.mark.parametrize("which", ["port", "rest_port"])
 def test_taken_port(shared_base, which):
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -278,5 +286,7 @@ def test_wrong_arguments(shared_base):
         Server(ServerConfig(models, port=0, rest_port=0, running=0))
     with pytest.raises(ValueError, match="`limits.connections=8`.*`waiting=8`"):
         ServerConfig(models, waiting=8, limits=Limits(connections=8))
+    with pytest.raises(ValueError, match="`tls_cert` and `tls_key` must be PEM .*`tls_cert='/"):
+        Server(ServerConfig(models, port=0, rest_port=0, tls_cert=__file__, tls_key=__file__))
     with pytest.raises(ValueError, match="printable ASCII"):
         Server(ServerConfig(models, port=0, rest_port=0, token=""))
