@@ -30,6 +30,7 @@ class ProgressBar(keras.callbacks.Callback):
             TextColumn("{task.fields[loss]}"),
             console=self._console,
             transient=True,
+            disable=not self._console.is_terminal,  # A log would get an empty line of each bar.
         )
         title = f"epoch {epoch + 1}/{self.params['epochs']}"
         self._task = self._progress.add_task(title, total=self.steps, loss="")
@@ -44,7 +45,8 @@ class ProgressBar(keras.callbacks.Callback):
         self._progress.stop()
         self.steps = self._seen
         values = "  ".join(f"{name} {value:.4f}" for name, value in sorted((logs or {}).items()))
-        self._console.print(f"epoch {epoch + 1}/{self.params['epochs']}  {values}", highlight=False)
+        line = f"epoch {epoch + 1}/{self.params['epochs']}  {values}"
+        self._console.print(line, highlight=False, soft_wrap=True)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         if hasattr(self, "_progress"):
