@@ -17,6 +17,7 @@ from ctr_keras.datasets.tables import (
     is_parquet,
     table_files,
 )
+from ctr_keras.datasets.utf8 import check_utf8
 from ctr_keras.schema import Feature, Schema, Vocabulary
 
 MEMORY_LIMIT = "1GB"
@@ -174,6 +175,9 @@ def _table(files: list[pathlib.Path]) -> ir.Table:
             paths, header=True, delim=delimiter_of(files[0]), sample_size=-1, quote='"'
         )
     except Exception as error:
+        if not is_parquet(files[0]):
+            for path in files:
+                check_utf8(path)
         raise ValueError(f"{files[0]} cannot be read: {error}") from error
 
 

@@ -380,6 +380,17 @@ def test_files_that_are_no_data(csv, tmp_path, content, message):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("name", ["clicks.csv", "clicks.csv.gz"])
+def test_another_encoding_is_named_with_byte_and_line(tmp_path, name):
+    text = "user_id,item_id,city,click\n1,2,Ulm,0\n1,3,Köln,1\n"
+    path = tmp_path / name
+    with (gzip.open if name.endswith(".gz") else open)(path, "wb") as file:
+        file.write(text.encode("latin-1"))
+    message = r"clicks.csv\S* is not UTF-8 \(byte 0xf6 at line 3\): convert it$"
+    with pytest.raises(ValueError, match=message):
+        prepare(tmp_path / "out", path)
+
+
 def test_bad_arguments(csv, tmp_path):
     schema = tabular.infer_schema(csv)
     without_time = Schema(tuple(f for f in schema if f.role != "time"))
