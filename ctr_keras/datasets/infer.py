@@ -17,7 +17,7 @@ from ctr_keras.datasets.tables import (
     is_parquet,
     table_files,
 )
-from ctr_keras.schema import Feature, Schema, Vocabulary
+from ctr_keras.schema import MISSING_INT, Feature, Schema, Vocabulary
 
 MEMORY_LIMIT = "1GB"
 
@@ -41,8 +41,12 @@ class _Column:
 
     Attributes:
         name: Its name.
-        type: Its ibis type, of list columns that of the values: integers where all of them are.
+        type: Its ibis type, of list columns that of the values, of a CSV's texts that of the
+            numbers which all of them are.
         is_list: Whether a row holds a list, or a text that the separator splits.
+        is_whole: Whether all values are integers, be they floats.
+        is_int64: Whether all values are ids that int64 tells apart: whole and, but for the -1 of
+            a missing one, not negative.
         distinct: About how many distinct values (of a list column, in all lists).
         longest: Most values in a row.
         least: Least value of a number.
@@ -52,6 +56,8 @@ class _Column:
     name: str
     type: Any
     is_list: bool
+    is_whole: bool
+    is_int64: bool
     distinct: int
     longest: int
     least: float
@@ -71,11 +77,13 @@ def infer_schema(
     """Guess what the columns of a CSV or Parquet file are.
 
     Roles come from names (`user_*`, `item_*`, `history_*`, `label`, `click`, `time`; `userId` is
-    read as `user_id`). Kinds come from values, but integers that are called an id, a user or an
-    item are ids: those of up to `max_vocabulary` distinct values get a vocabulary file, which
-    `prepare` builds from the training rows, others are hashed; a history shares the feature that
-    its name names (`history_item_id` shares `item_id`); texts are split into hashed words. Memory
-    stays the same whatever the size of the file.
+    read as `user_id`). Kinds come from values, but numbers that are called an id, a user, an item
+    or a scenario are ids, as are the whole ones of a history; they are read as texts where int64
+    would not tell them apart, as hashes below 0 or from 2**63 on. Ids of up to `max_vocabulary`
+    distinct values get a vocabulary file, which `prepare` builds from the training rows, others
+    are hashed; a history shares the feature that its name names (`history_item_id` shares
+    `item_id`); texts are split into hashed words. Memory stays the same whatever the size of the
+    file.
 
     Args:
         path: A CSV with a header, a Parquet file, or a folder of either.
@@ -102,7 +110,7 @@ def infer_schema(
             f"with `label`. Received: `columns={names}`"
         )
     time = _named(path, names, "time", time, _TIMES)
-    columns = _scan(files, list_separator)
+    columns = _scan(files, names, list_separator)
     features = [_feature(column, label, time, history_length, max_vocabulary) for column in columns]
     schema = Schema((*_with_shares(features), *_groups(features)))
     if out is not None:
@@ -127,12 +135,12 @@ def _named(path, names: list[str], what: str, given: str | None, usual: tuple) -
     return given
 
 
-def _scan(files: list[pathlib.Path], separator: str) -> list[_Column]:
-    table = _table(files)
-    types = table.schema()
+def _scan(files: list[pathlib.Path], names: list[str], separator: str) -> list[_Column]:
+    table = _table(files, names)
+    is_csv = not is_parquet(files[0])
     measures = {}
-    for position, name in enumerate(types.names):
-        for what, value in _measures(table[name], separator).items():
+    for position in range(len(names)):
+        for what, value in _measures(table[position], separator, is_csv).items():
             measures[f"{what}_{position}"] = value
     try:
         row = table.aggregate(rows=table.count(), **measures).to_pyarrow().to_pylist()[0]
@@ -140,74 +148,130 @@ def _scan(files: list[pathlib.Path], separator: str) -> list[_Column]:
         raise ValueError(f"{files[0]} cannot be read: {error}") from error
     if not row["rows"]:
         raise ValueError(f"{files[0]} has no rows")
-    columns = [_column(types[name], name, n, row) for n, name in enumerate(types.names)]
-    return [_with_values(c, table[c.name], separator) if c.is_list else c for c in columns]
+    columns = []
+    for position, name in enumerate(names):
+        ending = f"_{position}"
+        found = {k.removesuffix(ending): v for k, v in row.items() if k.endswith(ending)}
+        column = _column(name, table[position].type(), found)
+        columns.append(_of_lists(column, table[position], separator) if column.is_list else column)
+    return columns
 
 
-def _with_values(column: _Column, lists: ir.Column, separator: str) -> _Column:
+def _table(files: list[pathlib.Path], names: list[str]) -> ir.Table:
+    """The columns of these names in their order, those of a CSV as texts.
+
+    They go by their number, as DuckDB renames some, and it would guess that ids of 64 bits are
+    floats, which do not tell them apart.
+    """
+    connection = connect()
+    alike: dict[tuple, list[str]] = {}
+    for file in files:
+        alike.setdefault(tuple(column_names(file)), []).append(str(file))
+    parts = []
+    for own, paths in alike.items():
+        missing = [name for name in names if name not in own]
+        if missing:
+            raise ValueError(
+                f"{paths[0]}: missing column {missing[0]!r}, which {files[0]} has. "
+                f"Received: `columns={list(own)}`"
+            )
+        try:
+            table = _read(connection, paths, len(own))
+        except Exception as error:
+            raise ValueError(f"{paths[0]} cannot be read: {error}") from error
+        parts.append(
+            table.select(**{f"_{n}": table[own.index(name)] for n, name in enumerate(names)})
+        )
+    return ibis.union(*parts) if len(parts) > 1 else parts[0]
+
+
+def _read(connection: ibis.BaseBackend, paths: list[str], width: int) -> ir.Table:
+    if is_parquet(pathlib.Path(paths[0])):
+        return connection.read_parquet(paths)
+    return connection.read_csv(
+        paths,
+        auto_detect=False,
+        header=True,
+        columns={f"_{n}": "VARCHAR" for n in range(width)},
+        delim=delimiter_of(pathlib.Path(paths[0])),
+        quote='"',
+        escape='"',
+    )
+
+
+def _measures(column: ir.Column, separator: str, is_csv: bool) -> dict[str, ir.Scalar]:
+    if column.type().is_array():
+        return {"longest": column.length().max()}
+    if not column.type().is_string():
+        return _of_values(column)
+    return {
+        **(_of_numbers_in(column) if is_csv else _of_values(column)),
+        "longest": column.split(separator).length().max(),
+        "lists": column.contains(separator).mean(),
+        "words": column.split(" ").length().mean(),
+    }
+
+
+def _of_values(column: ir.Column) -> dict[str, ir.Scalar]:
+    measures = {"distinct": column.approx_nunique()}
+    if column.type().is_numeric():
+        if column.type().is_floating():
+            column = ibis.ifelse(column.isnan(), None, column)
+        measures |= {"least": column.min(), "most": column.max()}
+        if not column.type().is_integer():
+            measures["exact"] = (column == column.floor()).all()
+    return measures
+
+
+def _of_numbers_in(texts: ir.StringColumn) -> dict[str, ir.Scalar]:
+    """What `_of_values` tells of numbers, and whether texts are numbers."""
+    texts = texts.nullif("")
+    number = texts.try_cast("float64")
+    # Integers that are written as such: `007` and `7` are two ids, but pandas makes `7.0` of 7.
+    digits = texts.re_replace(r"\.0+$", "")
+    exact = digits.try_cast("int64").cast("string") == digits
+    return {
+        "distinct": texts.approx_nunique(),
+        "numbers": (texts.isnull() | number.notnull()).all(),
+        "integers": texts.re_search(r"^[+-]?\d+$").all(),
+        "exact": (texts.isnull() | exact.fill_null(False)).all(),
+        "least": number.min(),
+        "most": number.max(),
+    }
+
+
+def _column(name: str, type_: Any, found: dict[str, Any]) -> _Column:
+    is_list = type_.is_array() or (found.get("lists") or 0) >= _LEAST_LIST_SHARE
+    type_ = type_.value_type if type_.is_array() else type_
+    least, most = found.get("least"), found.get("most")
+    if least is not None and found.get("numbers"):
+        type_ = dt.int64 if found["integers"] else dt.float64
+    is_whole = least is not None and bool(type_.is_numeric() and found.get("exact", True))
+    # From there on, neighbours are the same float.
+    end = 2**63 if type_.is_integer() else 2**53
+    return _Column(
+        name=name,
+        type=type_,
+        is_list=is_list,
+        is_whole=is_whole,
+        is_int64=is_whole and MISSING_INT <= least and most < end,
+        distinct=int(found.get("distinct") or 0),
+        longest=int(found.get("longest") or 1),
+        least=float(least or 0),
+        words=float(found.get("words") or 0),
+    )
+
+
+def _of_lists(column: _Column, lists: ir.Column, separator: str) -> _Column:
     """What the values of a list column are, in place of what its lists are."""
     is_text = lists.type().is_string()
     values = (lists.split(separator) if is_text else lists).unnest().name("value").as_table()
+    measures = (_of_numbers_in if is_text else _of_values)(values.value)
+    found = values.aggregate(**measures).to_pyarrow().to_pylist()[0]
+    one = _column(column.name, values.value.type(), found)
     if is_text:
-        values = values.filter(values.value != "")
-    measures = {"distinct": values.value.approx_nunique()}
-    if is_text:
-        # Integers that are written as such: `007` and `7` are two ids.
-        number = values.value.try_cast("int64")
-        measures["integers"] = (number.cast("string") == values.value).fill_null(False).all()
-        measures["least"] = number.min()
-    row = values.aggregate(**measures).to_pyarrow().to_pylist()[0]
-    found = dataclasses.replace(column, distinct=int(row["distinct"] or 0))
-    if row.get("integers") and row["least"] >= 0:
-        found = dataclasses.replace(found, type=dt.int64)
-    return found
-
-
-def _table(files: list[pathlib.Path]) -> ir.Table:
-    connection = connect()
-    paths = [str(path) for path in files]
-    try:
-        if is_parquet(files[0]):
-            return connection.read_parquet(paths)
-        # The whole file decides on the types, not its first rows.
-        return connection.read_csv(
-            paths, header=True, delim=delimiter_of(files[0]), sample_size=-1, quote='"'
-        )
-    except Exception as error:
-        raise ValueError(f"{files[0]} cannot be read: {error}") from error
-
-
-def _measures(column: ir.Column, separator: str) -> dict[str, ir.Scalar]:
-    if column.type().is_array():
-        return {"longest": column.length().max()}
-    if column.type().is_string():
-        parts = column.split(separator).length()
-        return {
-            "distinct": column.approx_nunique(),
-            "longest": parts.max(),
-            "lists": column.contains(separator).mean(),
-            "words": column.split(" ").length().mean(),
-        }
-    if column.type().is_numeric():
-        return {"distinct": column.approx_nunique(), "least": column.min()}
-    return {"distinct": column.approx_nunique()}
-
-
-def _column(type_: Any, name: str, position: int, row: dict[str, Any]) -> _Column:
-    def of(what: str, default: float = 0) -> Any:
-        value = row.get(f"{what}_{position}")
-        return default if value is None else value
-
-    is_list = type_.is_array() or of("lists") >= _LEAST_LIST_SHARE
-    return _Column(
-        name=name,
-        type=type_.value_type if type_.is_array() else type_,
-        is_list=is_list,
-        distinct=int(of("distinct")),
-        longest=int(of("longest", 1)),
-        least=float(of("least")) if type_.is_numeric() else 0.0,
-        words=float(of("words")),
-    )
+        one = dataclasses.replace(one, type=dt.int64 if one.is_int64 else dt.string)
+    return dataclasses.replace(one, is_list=True, longest=column.longest)
 
 
 def _feature(
@@ -219,7 +283,7 @@ def _feature(
     if name == time:
         return Feature(name, role="time", kind="number")
     role = _role(_snake(name), column.is_list)
-    if column.is_list and column.type.is_floating():
+    if column.is_list and column.type.is_floating() and not (role == "history" and column.is_whole):
         return Feature(name, role="vector", kind="vector", width=column.longest)
     length = None
     if column.is_list:
@@ -238,7 +302,7 @@ def _feature(
             else Vocabulary.hashing(_buckets(column.distinct))
         ),
         length=length,
-        dtype="int64" if column.type.is_integer() else "string",
+        dtype="int64" if column.is_int64 else "string",
     )
 
 
@@ -258,14 +322,16 @@ def _snake(name: str) -> str:
 
 
 def _is_number(column: _Column) -> bool:
-    if column.type.is_floating() or column.type.is_decimal():
-        return True
-    if not column.type.is_integer():
+    if not column.type.is_numeric() or _is_called_id(_snake(column.name)):
         return False
     # Ids are never negative; a count or an amount takes many values.
-    name = _snake(column.name)
-    is_id = _ID.search(name) or _USER.fullmatch(name) or _ITEM.fullmatch(name)
-    return column.least < 0 or (column.distinct > _FEW_VALUES and not is_id)
+    return not column.type.is_integer() or column.least < 0 or column.distinct > _FEW_VALUES
+
+
+def _is_called_id(name: str) -> bool:
+    return bool(
+        _ID.search(name) or _USER.fullmatch(name) or _ITEM.fullmatch(name) or _SCENARIO.match(name)
+    )
 
 
 def _buckets(distinct: int) -> int:

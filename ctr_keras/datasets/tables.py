@@ -212,7 +212,7 @@ def _flat(schema: Schema, feature: Feature, values: pa.Array, row_of) -> np.ndar
     """Arrow values as NumPy values of the feature's type, missing ones as its padding."""
     if feature.dtype == "string":
         if not pa.types.is_string(values.type):
-            values = values.cast(pa.string())
+            values = _whole(values).cast(pa.string())
         return pc.fill_null(values, "").to_numpy(zero_copy_only=False)
     if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
         values = _parsed(schema, feature, values, row_of)
@@ -228,6 +228,14 @@ def _flat(schema: Schema, feature: Feature, values: pa.Array, row_of) -> np.ndar
             _fail(feature, row_of(position), None)
         values = pc.fill_null(values, schema.padding(feature.name))
     return values.to_numpy(zero_copy_only=False)
+
+
+def _whole(values: pa.Array) -> pa.Array:
+    """Floats that are ids as the integers they are, as `1e+06` would be another id than 1000000."""
+    if not pa.types.is_floating(values.type):
+        return values
+    values = pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
+    return values.cast(pa.int64()) if _can_cast(values, pa.int64()) else values
 
 
 def _parsed(schema: Schema, feature: Feature, values: pa.Array, row_of) -> pa.Array:

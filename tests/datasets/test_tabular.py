@@ -137,6 +137,61 @@ def test_ids_by_name_and_histories_of_integers(tmp_path, is_parquet):
     assert (history.shares, history.dtype) == ("movie", "string")
 
 
+@pytest.mark.parametrize("is_parquet", [False, True])
+@pytest.mark.parametrize(
+    "ids, dtype",
+    [
+        ([10_000_000_000_000_000_000 + 17 * n for n in range(9)], "string"),
+        ([n - 2**62 for n in range(9)], "string"),
+        ([2**62 + n for n in range(9)], "int64"),
+        ([12.0, 13.0, 1e6, 1e9, 123456789.0, 15.0, 16.0, 17.0, 18.0], "int64"),
+        ([-12.0, 13.0, 1e6, 1e9, 123456789.0, 15.0, 16.0, 17.0, 18.0], "string"),
+    ],
+)
+def test_what_is_called_an_id_is_one_and_stays_apart_from_others(tmp_path, ids, dtype, is_parquet):
+    rows = pd.DataFrame({"user_id": ids * 10, "item": ids * 10, "label": [0, 1] * 45})
+    values = np.array(ids)
+    rows["hist_item"] = [values[[n % 9, n % 7]] if n % 3 else values[:0] for n in range(90)]
+    path = tmp_path / ("rows.parquet" if is_parquet else "rows.csv")
+    if is_parquet:
+        rows.to_parquet(path)
+    else:
+        lists = ["|".join(map(str, row)) for row in rows["hist_item"]]
+        rows.assign(hist_item=lists).to_csv(path, index=False)
+    schema = tabular.infer_schema(path)
+    assert {f.name: (f.role, f.kind, f.dtype) for f in schema if f.name != "hist_item"} == {
+        "user_id": ("user", "id", dtype),
+        "item": ("item", "id", dtype),
+        "label": ("label", "number", "float32"),
+        "group_user_id": ("group", "id", dtype),
+    }
+    prepare(tmp_path / "out", path, schema, split="random")
+    found = pd.concat([stored(tmp_path / "out", name) for name in SPLITS])
+    for name in ("user_id", "item", "group_user_id"):
+        assert found[name].nunique() == 9
+    assert (schema["hist_item"].kind, schema["hist_item"].shares) == ("id", "item")
+    assert {value for row in found["hist_item"] for value in row} == set(found["item"])
+
+
+@pytest.mark.parametrize("is_parquet", [False, True])
+def test_missing_ids_and_ids_that_begin_with_zeros(tmp_path, is_parquet):
+    rows = pd.DataFrame({"user_id": [7.0, None, 9.0, 7.0] * 10, "label": [0, 1] * 20})
+    rows["item_id"] = ["07", "7", "", "8"] * 10
+    rows["anonymous_id"] = [-1, 3, 4, 5] * 10
+    path = tmp_path / ("rows.parquet" if is_parquet else "rows.csv")
+    (rows.to_parquet if is_parquet else rows.to_csv)(path, index=False)
+    prepare(tmp_path / "out", path)
+    schema = Schema.load(tmp_path / "out")
+    assert [schema[n].dtype for n in ("user_id", "item_id", "anonymous_id")] == [
+        "int64",
+        "string",
+        "int64",
+    ]
+    assert set(lines(tmp_path / "out", "user_id")) == {"7", "9"}
+    assert set(lines(tmp_path / "out", "item_id")) == {"07", "7", "8"}
+    assert set(lines(tmp_path / "out", "anonymous_id")) == {"3", "4", "5"}
+
+
 def test_a_csv_becomes_what_a_model_reads(csv, tmp_path):
     out = tmp_path / "out"
     prepared = prepare(out, csv)
