@@ -12,10 +12,13 @@ import ibis.expr.types as ir
 
 from ctr_keras.datasets import drafts
 from ctr_keras.datasets.tables import (
+    QUOTED,
+    TAB,
     column_names,
     delimiter_of,
     is_parquet,
     table_files,
+    unreadable,
 )
 from ctr_keras.schema import MISSING_INT, Feature, Schema, Vocabulary
 
@@ -145,7 +148,7 @@ def _scan(files: list[pathlib.Path], names: list[str], separator: str) -> list[_
     try:
         row = table.aggregate(rows=table.count(), **measures).to_pyarrow().to_pylist()[0]
     except Exception as error:  # DuckDB's and ibis' errors have no common class.
-        raise ValueError(f"{files[0]} cannot be read: {error}") from error
+        raise unreadable(files[0], error) from error
     if not row["rows"]:
         raise ValueError(f"{files[0]} has no rows")
     columns = []
@@ -178,7 +181,7 @@ def _table(files: list[pathlib.Path], names: list[str]) -> ir.Table:
         try:
             table = _read(connection, paths, len(own))
         except Exception as error:
-            raise ValueError(f"{paths[0]} cannot be read: {error}") from error
+            raise unreadable(pathlib.Path(paths[0]), error) from error
         parts.append(
             table.select(**{f"_{n}": table[own.index(name)] for n, name in enumerate(names)})
         )
@@ -188,15 +191,25 @@ def _table(files: list[pathlib.Path], names: list[str]) -> ir.Table:
 def _read(connection: ibis.BaseBackend, paths: list[str], width: int) -> ir.Table:
     if is_parquet(pathlib.Path(paths[0])):
         return connection.read_parquet(paths)
-    return connection.read_csv(
+    delimiter = delimiter_of(pathlib.Path(paths[0]))
+    quote = "" if delimiter == TAB else '"'
+    table = connection.read_csv(
         paths,
         auto_detect=False,
         header=True,
         columns={f"_{n}": "VARCHAR" for n in range(width)},
-        delim=delimiter_of(pathlib.Path(paths[0])),
-        quote='"',
-        escape='"',
+        delim=delimiter,
+        quote=quote,
+        escape=quote,
     )
+    if delimiter != TAB:
+        return table
+    return table.mutate(**{name: _unquoted(table[name]) for name in table.columns})
+
+
+def _unquoted(texts: ir.StringColumn) -> ir.Value:
+    inner = texts.substr(1, texts.length() - 2).replace('""', '"')
+    return ibis.ifelse(texts.re_search(QUOTED), inner, texts)
 
 
 def _measures(column: ir.Column, separator: str, is_csv: bool) -> dict[str, ir.Scalar]:

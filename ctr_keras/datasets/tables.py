@@ -17,6 +17,9 @@ from ctr_keras.schema import Feature, Schema
 BATCH_ROWS = 32_768
 _GROUP_PREFIX = "group_"
 _PARQUET = (".parquet", ".pq")
+TAB = "\t"
+# A whole value in quotes, those within it doubled.
+QUOTED = '^"([^"]|"")*"$'
 
 
 def table_files(path: str | os.PathLike) -> list[pathlib.Path]:
@@ -64,9 +67,9 @@ def column_names(path: pathlib.Path) -> list[str]:
         if is_parquet(path):
             names = pyarrow.parquet.read_schema(path).names
         else:
-            names = _open_csv(path).schema.names
+            names, _ = _csv_names(path)
     except pa.ArrowInvalid as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
+        raise unreadable(path, error) from error
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"{path}: column {name!r} appears twice")
@@ -77,6 +80,9 @@ def read_tables(
     paths: list[pathlib.Path], schema: Schema, list_separator: str = "|"
 ) -> Iterator[Columns]:
     """Read files as the schema wants them.
+
+    A CSV's values may be in quotes. Between tabs a quote is often but a character, so there it
+    counts only around a whole value, which holds neither a tab nor a line break.
 
     Args:
         paths: CSV files with a header, or Parquet files.
@@ -133,29 +139,57 @@ def _sources(path: pathlib.Path, schema: Schema) -> dict[str, str]:
     return sources
 
 
+def unreadable(path: pathlib.Path, error: Exception) -> ValueError:
+    """What to raise for a file of which the rows cannot be told apart."""
+    hint = ""
+    if not is_parquet(path) and delimiter_of(path) == TAB:
+        hint = ". Between tabs, a value in quotes holds neither a tab nor a line break"
+    return ValueError(f"{path} cannot be read: {error}{hint}")
+
+
 def _batches(path: pathlib.Path, names: list[str]) -> Iterator[pa.RecordBatch]:
     try:
         if is_parquet(path):
             with pyarrow.parquet.ParquetFile(path) as file:
                 yield from file.iter_batches(BATCH_ROWS, columns=names)
             return
-        for batch in _open_csv(path, names):
+        written = dict(zip(*_csv_names(path), strict=True))
+        for batch in _open_csv(path, [written[name] for name in names]):
+            columns = map(_unquoted, batch) if delimiter_of(path) == TAB else batch.columns
+            batch = pa.record_batch(list(columns), names=names)
             for start in range(0, batch.num_rows, BATCH_ROWS):
                 yield batch.slice(start, BATCH_ROWS)
     except pa.ArrowInvalid as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
+        raise unreadable(path, error) from error
+
+
+def _csv_names(path: pathlib.Path) -> tuple[list[str], list[str]]:
+    """The columns of a CSV, and how its header writes them."""
+    names = _open_csv(path).schema.names
+    return _unquoted(pa.array(names)).to_pylist() if delimiter_of(path) == TAB else names, names
 
 
 def _open_csv(path: pathlib.Path, names: list[str] | None = None):
     """All columns as text, so that each bad value can be named with its row."""
     read = pyarrow.csv.ReadOptions(use_threads=False, block_size=1 << 22)
-    parse = pyarrow.csv.ParseOptions(delimiter=delimiter_of(path), newlines_in_values=True)
+    delimiter = delimiter_of(path)
+    # A title that begins with a quote would swallow the rows up to the next one.
+    is_quoted = delimiter != TAB
+    parse = pyarrow.csv.ParseOptions(
+        delimiter=delimiter, quote_char='"' if is_quoted else False, newlines_in_values=is_quoted
+    )
     convert = pyarrow.csv.ConvertOptions(
         column_types={name: pa.string() for name in names or ()},
         include_columns=names,
         strings_can_be_null=False,
     )
     return pyarrow.csv.open_csv(path, read, parse, convert)
+
+
+def _unquoted(values: pa.Array) -> pa.Array:
+    """Texts without the quotes around the whole of them."""
+    inner = pc.replace_substring(pc.utf8_slice_codeunits(values, 1, -1), '""', '"')
+    return pc.if_else(pc.match_substring_regex(values, QUOTED), inner, values)
 
 
 def _column(

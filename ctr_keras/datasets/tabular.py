@@ -27,7 +27,7 @@ from ctr_keras.sources import Report, to_stderr
 
 __all__ = ["infer_schema", "prepare"]
 
-_FORMAT = 1
+_FORMAT = 2
 _RANDOM = "__random__"
 _DISTINCT_TIMES = 1_000_000
 
@@ -50,7 +50,9 @@ def prepare(
 
     Every value is checked against the schema. Vocabulary files that the schema names and that do
     not exist are built from the training rows. Memory does not grow with the number of rows: what
-    does not fit goes to the disk, beside `out`.
+    does not fit goes to the disk, beside `out`. Columns of a CSV lie between commas, tabs,
+    semicolons or bars. Values may be in quotes, which may hold line breaks, but between tabs,
+    where a quote is often but a character, it counts only around a whole value of one line.
 
     Args:
         out: Folder to make. It keeps its old content until the new is whole.

@@ -1,3 +1,4 @@
+import csv as csv_module
 import gzip
 import json
 import pathlib
@@ -253,6 +254,38 @@ def test_parquet_gzip_and_a_folder_of_parts_give_the_same(csv, tmp_path):
             pd.testing.assert_frame_equal(
                 stored(tmp_path / other, name), stored(tmp_path / "csv", name), check_like=True
             )
+
+
+def test_between_tabs_a_quote_swallows_no_rows(tmp_path):
+    path = tmp_path / "clicks.tsv"
+    titles = [f"t{n}" for n in range(200)]
+    titles[20] = titles[60] = '"x'
+    titles[30:34] = ['a "jug", blue', '"', '3" pipe', ""]
+    rows = pd.DataFrame({"title": titles, "n": range(200), "label": [0, 1] * 100})
+    plain = ["\t".join(map(str, row)) for row in rows.to_numpy()]
+    path.write_text("\n".join(['"title"\tn\tlabel', *plain, ""]))
+    prepare(tmp_path / "plain", path, split="random")
+    rows.to_csv(path, index=False, sep="\t", quoting=csv_module.QUOTE_NONNUMERIC)
+    prepare(tmp_path / "quoted", path, split="random")
+    for folder in (tmp_path / "plain", tmp_path / "quoted"):
+        found = pd.concat([stored(folder, name) for name in SPLITS]).sort_values("n")
+        assert [title.decode() for title in found["title"]] == titles
+
+
+@pytest.mark.parametrize("title", ["two\nlines", "two\tcolumns"])
+def test_between_tabs_a_value_in_quotes_is_one_of_one_line(tmp_path, title):
+    path = tmp_path / "clicks.tsv"
+    rows = pd.DataFrame({"user_id": range(9), "title": ["x"] * 8 + [title], "label": [0] * 9})
+    schema = Schema(
+        (
+            Feature("title", "item", kind="text"),
+            Feature("label", "label", kind="number"),
+        )
+    )
+    rows.to_csv(path, index=False, sep="\t")
+    for given in (schema, None):
+        with pytest.raises(ValueError, match=r"(?s)clicks.tsv cannot.*\b10\b.* nor a line break"):
+            prepare(tmp_path / "out", path, given)
 
 
 def test_a_random_split_is_the_same_each_time_and_another_with_another_seed(csv, tmp_path):
