@@ -25,13 +25,20 @@ QUOTED = '^"([^"]|"")*"$'
 def table_files(path: str | os.PathLike) -> list[pathlib.Path]:
     """The CSV or Parquet files that `path` names: one, or all of a folder in order of name.
 
+    In a folder names that begin with a dot or an underscore are passed over, as Spark and Arrow
+    do: they are copies of editors and work in progress.
+
     Raises:
         ValueError: there is none, or a folder holds both kinds.
     """
     path = pathlib.Path(path)
     if path.is_file():
         return [path]
-    found = [p for p in sorted(path.rglob("*")) if is_parquet(p) or _is_csv(p)]
+    found = [
+        p
+        for p in sorted(path.rglob("*"))
+        if (is_parquet(p) or _is_csv(p)) and not _is_hidden(p.relative_to(path))
+    ]
     if not found:
         raise ValueError(f"There is no CSV or Parquet file. Received: `path={str(path)!r}`")
     if len({is_parquet(p) for p in found}) > 1:
@@ -43,6 +50,10 @@ def table_files(path: str | os.PathLike) -> list[pathlib.Path]:
 
 def is_parquet(path: pathlib.Path) -> bool:
     return path.suffix in _PARQUET
+
+
+def _is_hidden(path: pathlib.Path) -> bool:
+    return any(part.startswith((".", "_")) for part in path.parts)
 
 
 def _is_csv(path: pathlib.Path) -> bool:

@@ -505,6 +505,17 @@ def test_bad_drafts(tmp_path):
         drafts.load(path)
 
 
+def test_hidden_copies_in_a_folder_are_no_rows(tmp_path):
+    folder = tmp_path / "_raw"  # Its own name is the user's choice.
+    for name in ("c.csv", ".ipynb_checkpoints/c-checkpoint.csv", "_temporary/0/c.csv", ".c.csv"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        clicks().to_csv(folder / name, index=False)
+    assert sum(prepare(tmp_path / "out", folder).rows.values()) == len(clicks())
+    (folder / "c.csv").unlink()
+    with pytest.raises(ValueError, match="no CSV or Parquet file"):
+        prepare(tmp_path / "out", folder)
+
+
 def test_a_missing_column_of_the_second_file_is_named(tmp_path):
     clicks()[:30].to_csv(tmp_path / "a.csv", index=False)
     clicks()[30:].drop(columns="price").to_csv(tmp_path / "b.csv", index=False)
