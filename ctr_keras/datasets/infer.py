@@ -4,25 +4,12 @@ import dataclasses
 import os
 import pathlib
 import re
-from typing import Any
-
-import ibis
-import ibis.expr.datatypes as dt
-import ibis.expr.types as ir
 
 from ctr_keras.datasets import drafts
-from ctr_keras.datasets.tables import (
-    QUOTED,
-    TAB,
-    column_names,
-    delimiter_of,
-    is_parquet,
-    table_files,
-    unreadable,
-)
-from ctr_keras.schema import MISSING_INT, Feature, Schema, Vocabulary
-
-MEMORY_LIMIT = "1GB"
+from ctr_keras.datasets.scan import Scanned, scan
+from ctr_keras.datasets.tables import column_names, table_files, unreadable_columns
+from ctr_keras.schema import FEATURE_NAME, Feature, Schema, Vocabulary
+from ctr_keras.sources import Report, to_stderr
 
 _LABELS = ("label", "click", "clicked", "is_click", "target")
 _TIMES = ("time", "timestamp", "datetime", "event_time", "date_time", "ts")
@@ -35,36 +22,6 @@ _CAMEL_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _FEW_VALUES = 50
 _TEXT_WORDS = 3
 _TEXT_LENGTH = 20
-_LEAST_LIST_SHARE = 0.01
-
-
-@dataclasses.dataclass(frozen=True)
-class _Column:
-    """What one pass over the file tells of a column.
-
-    Attributes:
-        name: Its name.
-        type: Its ibis type, of list columns that of the values, of a CSV's texts that of the
-            numbers which all of them are.
-        is_list: Whether a row holds a list, or a text that the separator splits.
-        is_whole: Whether all values are integers, be they floats.
-        is_int64: Whether all values are ids that int64 tells apart: whole and, but for the -1 of
-            a missing one, not negative.
-        distinct: About how many distinct values (of a list column, in all lists).
-        longest: Most values in a row.
-        least: Least value of a number.
-        words: Mean number of words of a text.
-    """
-
-    name: str
-    type: Any
-    is_list: bool
-    is_whole: bool
-    is_int64: bool
-    distinct: int
-    longest: int
-    least: float
-    words: float
 
 
 def infer_schema(
@@ -76,6 +33,7 @@ def infer_schema(
     max_vocabulary: int = 100_000,
     list_separator: str = "|",
     out: str | os.PathLike | None = None,
+    report: Report = to_stderr,
 ) -> Schema:
     """Guess what the columns of a CSV or Parquet file are.
 
@@ -88,15 +46,20 @@ def infer_schema(
     `item_id`); texts are split into hashed words. Memory stays the same whatever the size of the
     file.
 
+    A column that cannot be a feature is left out with a line that says why: one without a name,
+    or of structs, or of numbers of which some are missing. Those that only the folders' names of a
+    partitioned table hold, as `day=1`, are not read.
+
     Args:
         path: A CSV with a header, a Parquet file, or a folder of either.
-        label: Column of the labels, 0 or 1; by default the one called `label`, `click`,
+        label: Scanned of the labels, 0 or 1; by default the one called `label`, `click`,
             `clicked`, `is_click` or `target`.
-        time: Column of the times; by default one called `time`, `timestamp` and the like.
+        time: Scanned of the times; by default one called `time`, `timestamp` and the like.
         history_length: How many values of a history a row keeps.
         max_vocabulary: Most distinct values for which a vocabulary file is built.
         list_separator: What separates the values of a list in a CSV column.
         out: Where to write the schema as JSON.
+        report: Called with lines for the user; by default they go to stderr.
 
     Returns:
         `ck.Schema`; `prepare` takes it, or the edited file.
@@ -113,19 +76,21 @@ def infer_schema(
             f"with `label`. Received: `columns={names}`"
         )
     time = _named(path, names, "time", time, _TIMES)
-    columns = _scan(files, names, list_separator)
-    features = [_feature(column, label, time, history_length, max_vocabulary) for column in columns]
+    reasons = _unfit(files[0], [name for name in names if name not in (label, time)])
+    features = []
+    for column in scan(files, [name for name in names if name not in reasons], list_separator):
+        feature = _feature(column, label, time, history_length, max_vocabulary)
+        reason = _lacking(column, feature)
+        if reason is None:
+            features.append(feature)
+        else:
+            reasons[column.name] = reason
+    for name, reason in reasons.items():
+        report(f"Column {name!r} is left out: {reason}")
     schema = Schema((*_with_shares(features), *_groups(features)))
     if out is not None:
         drafts.save(schema, out)
     return schema
-
-
-def connect(folder: str | os.PathLike | None = None) -> ibis.BaseBackend:
-    """DuckDB in bounded memory; what does not fit spills to `folder`."""
-    options = {} if folder is None else {"temp_directory": str(folder)}
-    # Order costs memory and nothing here relies on it.
-    return ibis.duckdb.connect(memory_limit=MEMORY_LIMIT, preserve_insertion_order=False, **options)
 
 
 def _named(path, names: list[str], what: str, given: str | None, usual: tuple) -> str | None:
@@ -138,157 +103,38 @@ def _named(path, names: list[str], what: str, given: str | None, usual: tuple) -
     return given
 
 
-def _scan(files: list[pathlib.Path], names: list[str], separator: str) -> list[_Column]:
-    table = _table(files, names)
-    is_csv = not is_parquet(files[0])
-    measures = {}
-    for position in range(len(names)):
-        for what, value in _measures(table[position], separator, is_csv).items():
-            measures[f"{what}_{position}"] = value
-    try:
-        row = table.aggregate(rows=table.count(), **measures).to_pyarrow().to_pylist()[0]
-    except Exception as error:  # DuckDB's and ibis' errors have no common class.
-        raise unreadable(files[0], error) from error
-    if not row["rows"]:
-        raise ValueError(f"{files[0]} has no rows")
-    columns = []
-    for position, name in enumerate(names):
-        ending = f"_{position}"
-        found = {k.removesuffix(ending): v for k, v in row.items() if k.endswith(ending)}
-        column = _column(name, table[position].type(), found)
-        columns.append(_of_lists(column, table[position], separator) if column.is_list else column)
-    return columns
-
-
-def _table(files: list[pathlib.Path], names: list[str]) -> ir.Table:
-    """The columns of these names in their order, those of a CSV as texts.
-
-    They go by their number, as DuckDB renames some, and it would guess that ids of 64 bits are
-    floats, which do not tell them apart.
-    """
-    connection = connect()
-    alike: dict[tuple, list[str]] = {}
-    for file in files:
-        alike.setdefault(tuple(column_names(file)), []).append(str(file))
-    parts = []
-    for own, paths in alike.items():
-        missing = [name for name in names if name not in own]
-        if missing:
-            raise ValueError(
-                f"{paths[0]}: missing column {missing[0]!r}, which {files[0]} has. "
-                f"Received: `columns={list(own)}`"
-            )
-        try:
-            table = _read(connection, paths, len(own))
-        except Exception as error:
-            raise unreadable(pathlib.Path(paths[0]), error) from error
-        parts.append(
-            table.select(**{f"_{n}": table[own.index(name)] for n, name in enumerate(names)})
-        )
-    return ibis.union(*parts) if len(parts) > 1 else parts[0]
-
-
-def _read(connection: ibis.BaseBackend, paths: list[str], width: int) -> ir.Table:
-    if is_parquet(pathlib.Path(paths[0])):
-        return connection.read_parquet(paths)
-    delimiter = delimiter_of(pathlib.Path(paths[0]))
-    quote = "" if delimiter == TAB else '"'
-    table = connection.read_csv(
-        paths,
-        auto_detect=False,
-        header=True,
-        columns={f"_{n}": "VARCHAR" for n in range(width)},
-        delim=delimiter,
-        quote=quote,
-        escape=quote,
-    )
-    if delimiter != TAB:
-        return table
-    return table.mutate(**{name: _unquoted(table[name]) for name in table.columns})
-
-
-def _unquoted(texts: ir.StringColumn) -> ir.Value:
-    inner = texts.substr(1, texts.length() - 2).replace('""', '"')
-    return ibis.ifelse(texts.re_search(QUOTED), inner, texts)
-
-
-def _measures(column: ir.Column, separator: str, is_csv: bool) -> dict[str, ir.Scalar]:
-    if column.type().is_array():
-        return {"longest": column.length().max()}
-    if not column.type().is_string():
-        return _of_values(column)
-    return {
-        **(_of_numbers_in(column) if is_csv else _of_values(column)),
-        "longest": column.split(separator).length().max(),
-        "lists": column.contains(separator).mean(),
-        "words": column.split(" ").length().mean(),
+def _unfit(file: pathlib.Path, names: list[str]) -> dict[str, str]:
+    """Why columns cannot be features, by name, as far as names and types tell."""
+    reasons = {
+        name: f"values of type {kind} cannot be features"
+        for name, kind in unreadable_columns(file).items()
+        if name in names
     }
+    first: dict[str, str] = {}
+    for name in names:
+        same = first.setdefault(name.lower(), name)
+        if not name:
+            reasons[name] = "it has no name"
+        elif not FEATURE_NAME.match(name):
+            reasons[name] = "its name must be letters, digits and underscores, a letter first"
+        elif same != name:
+            reasons[name] = f"its name and {same!r} differ in case alone"
+    return reasons
 
 
-def _of_values(column: ir.Column) -> dict[str, ir.Scalar]:
-    measures = {"distinct": column.approx_nunique()}
-    if column.type().is_numeric():
-        if column.type().is_floating():
-            column = ibis.ifelse(column.isnan(), None, column)
-        measures |= {"least": column.min(), "most": column.max()}
-        if not column.type().is_integer():
-            measures["exact"] = (column == column.floor()).all()
-    return measures
-
-
-def _of_numbers_in(texts: ir.StringColumn) -> dict[str, ir.Scalar]:
-    """What `_of_values` tells of numbers, and whether texts are numbers."""
-    texts = texts.nullif("")
-    number = texts.try_cast("float64")
-    # Integers that are written as such: `007` and `7` are two ids, but pandas makes `7.0` of 7.
-    digits = texts.re_replace(r"\.0+$", "")
-    exact = digits.try_cast("int64").cast("string") == digits
-    return {
-        "distinct": texts.approx_nunique(),
-        "numbers": (texts.isnull() | number.notnull()).all(),
-        "integers": texts.re_search(r"^[+-]?\d+$").all(),
-        "exact": (texts.isnull() | exact.fill_null(False)).all(),
-        "least": number.min(),
-        "most": number.max(),
-    }
-
-
-def _column(name: str, type_: Any, found: dict[str, Any]) -> _Column:
-    is_list = type_.is_array() or (found.get("lists") or 0) >= _LEAST_LIST_SHARE
-    type_ = type_.value_type if type_.is_array() else type_
-    least, most = found.get("least"), found.get("most")
-    if least is not None and found.get("numbers"):
-        type_ = dt.int64 if found["integers"] else dt.float64
-    is_whole = least is not None and bool(type_.is_numeric() and found.get("exact", True))
-    # From there on, neighbours are the same float.
-    end = 2**63 if type_.is_integer() else 2**53
-    return _Column(
-        name=name,
-        type=type_,
-        is_list=is_list,
-        is_whole=is_whole,
-        is_int64=is_whole and MISSING_INT <= least and most < end,
-        distinct=int(found.get("distinct") or 0),
-        longest=int(found.get("longest") or 1),
-        least=float(least or 0),
-        words=float(found.get("words") or 0),
-    )
-
-
-def _of_lists(column: _Column, lists: ir.Column, separator: str) -> _Column:
-    """What the values of a list column are, in place of what its lists are."""
-    is_text = lists.type().is_string()
-    values = (lists.split(separator) if is_text else lists).unnest().name("value").as_table()
-    measures = (_of_numbers_in if is_text else _of_values)(values.value)
-    found = values.aggregate(**measures).to_pyarrow().to_pylist()[0]
-    one = _column(column.name, values.value.type(), found)
-    if is_text:
-        one = dataclasses.replace(one, type=dt.int64 if one.is_int64 else dt.string)
-    return dataclasses.replace(one, is_list=True, longest=column.longest)
+def _lacking(column: Scanned, feature: Feature) -> str | None:
+    """Why a column cannot be the feature that it looks like."""
+    if feature.role in ("label", "time"):
+        return None
+    if feature.kind == "number" and column.missing:
+        return f"{column.missing:,} of its numbers are missing: fill them in to use it"
+    if feature.kind == "vector" and column.shortest != column.longest:
+        return f"its lists hold {column.shortest} to {column.longest} numbers, vectors all as many"
+    return None
 
 
 def _feature(
-    column: _Column, label: str, time: str | None, history_length: int, max_vocabulary: int
+    column: Scanned, label: str, time: str | None, history_length: int, max_vocabulary: int
 ) -> Feature:
     name = column.name
     if name == label:
@@ -334,7 +180,7 @@ def _snake(name: str) -> str:
     return _CAMEL_HUMP.sub("_", name).lower()
 
 
-def _is_number(column: _Column) -> bool:
+def _is_number(column: Scanned) -> bool:
     if not column.type.is_numeric() or _is_called_id(_snake(column.name)):
         return False
     # Ids are never negative; a count or an amount takes many values.

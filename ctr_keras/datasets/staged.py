@@ -17,8 +17,8 @@ import pyarrow.parquet
 from ctr_keras.columns import Column, Columns, Ragged
 from ctr_keras.data.split import SPLITS
 from ctr_keras.datasets import drafts
-from ctr_keras.datasets.infer import connect
 from ctr_keras.datasets.prepared import Prepared
+from ctr_keras.datasets.scan import connect
 from ctr_keras.datasets.tables import BATCH_ROWS
 from ctr_keras.schema import Feature, Schema, Vocabulary
 

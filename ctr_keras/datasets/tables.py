@@ -87,6 +87,27 @@ def column_names(path: pathlib.Path) -> list[str]:
     return names
 
 
+def unreadable_columns(path: pathlib.Path) -> dict[str, pa.DataType]:
+    """Columns of a Parquet file that hold neither values nor lists of them, and what they hold."""
+    if not is_parquet(path):
+        return {}
+    return {
+        field.name: field.type
+        for field in pyarrow.parquet.read_schema(path)
+        if not _holds_values(field.type.value_type if _is_list(field.type) else field.type)
+    }
+
+
+def _holds_values(type_: pa.DataType) -> bool:
+    is_other = pa.types.is_null(type_) or pa.types.is_nested(type_) or pa.types.is_interval(type_)
+    return not is_other and not pa.types.is_duration(type_)
+
+
+def _is_list(type_: pa.DataType) -> bool:
+    is_list = pa.types.is_list(type_) or pa.types.is_large_list(type_)
+    return is_list or pa.types.is_fixed_size_list(type_)
+
+
 def read_tables(
     paths: list[pathlib.Path], schema: Schema, list_separator: str = "|"
 ) -> Iterator[Columns]:
@@ -209,8 +230,7 @@ def _column(
     """An Arrow column in the form that `canonical` checks."""
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
-    is_list = pa.types.is_list(values.type) or pa.types.is_large_list(values.type)
-    is_list = is_list or pa.types.is_fixed_size_list(values.type)
+    is_list = _is_list(values.type)
     wants_list = feature.is_sequence or feature.kind == "vector"
     if is_list and not wants_list:
         raise ValueError(
@@ -255,6 +275,13 @@ def _split(values: pa.Array, separator: str) -> pa.Array:
 
 def _flat(schema: Schema, feature: Feature, values: pa.Array, row_of) -> np.ndarray:
     """Arrow values as NumPy values of the feature's type, missing ones as its padding."""
+    if not _holds_values(values.type):
+        if not pa.types.is_null(values.type):
+            raise ValueError(
+                f"Column {feature.name!r} must hold values, or lists of them. "
+                f"Received: `type={values.type}`"
+            )
+        values = values.cast(pa.type_for_alias(feature.dtype))
     if feature.dtype == "string":
         if not pa.types.is_string(values.type):
             values = _whole(values).cast(pa.string())

@@ -132,14 +132,21 @@ def _schema(
     sources: list[pathlib.Path], path, schema, list_separator: str, report: Report
 ) -> Schema:
     if schema is None:
-        schema = infer_schema(path, list_separator=list_separator)
+        schema = infer_schema(path, list_separator=list_separator, report=report)
         features = ", ".join(f"{f.name} ({f.role}, {f.kind})" for f in schema)
         report(f"Inferred a schema: {features}")
-    elif not isinstance(schema, Schema):
-        schema = drafts.load(schema)
-    unused = unused_columns(sources[0], schema)
-    if unused:
-        report(f"Columns that the schema leaves out: {', '.join(unused)}")
+    else:
+        schema = schema if isinstance(schema, Schema) else drafts.load(schema)
+        unused = unused_columns(sources[0], schema)
+        if unused:
+            report(f"Columns that the schema leaves out: {', '.join(unused)}")
+    first: dict[str, str] = {}
+    for name in schema.names:
+        if first.setdefault(name.lower(), name) != name:
+            raise ValueError(
+                "Names of features must differ in more than case: rename a column. "
+                f"Received: `names={[first[name.lower()], name]}`"
+            )
     for feature in schema:
         if feature.kind == "text" and drafts.is_unbuilt(feature.vocabulary):
             raise ValueError(

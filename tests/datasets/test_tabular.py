@@ -2,6 +2,7 @@ import csv as csv_module
 import gzip
 import json
 import pathlib
+import re
 
 import numpy as np
 import pandas as pd
@@ -191,6 +192,91 @@ def test_missing_ids_and_ids_that_begin_with_zeros(tmp_path, is_parquet):
     assert set(lines(tmp_path / "out", "user_id")) == {"7", "9"}
     assert set(lines(tmp_path / "out", "item_id")) == {"07", "7", "8"}
     assert set(lines(tmp_path / "out", "anonymous_id")) == {"3", "4", "5"}
+
+
+def uncommon(kind: str) -> pd.DataFrame | pa.Table:
+    rows = clicks()
+    rows["history_item_id"] = [row.split("|") if row else [] for row in rows["history_item_id"]]
+    if kind == "struct":
+        rows["odd"] = [{"a": 1}] * len(rows)
+    if kind == "duration":
+        rows["odd"] = pd.to_timedelta(range(len(rows)), unit="s")
+    if kind == "list<null>":
+        rows["odd"] = [[]] * len(rows)
+    if kind == "null":
+        rows["odd"] = None
+    if kind == "lists":
+        rows["odd"] = [[0.5] * (1 + n % 2) for n in range(len(rows))]
+    if kind == "missing":
+        rows["odd"] = [None, *range(1, len(rows))]
+    if kind == "case":
+        rows["Item_ID"] = rows["item_id"]
+    return rows
+
+
+@pytest.mark.parametrize(
+    "kind, name, reason",
+    [
+        ("struct", "odd", "values of type struct<a: int64> cannot be features"),
+        ("duration", "odd", "values of type duration.*cannot be features"),
+        ("list<null>", "odd", "values of type list<.*: null> cannot be features"),
+        ("null", "odd", "values of type null cannot be features"),
+        ("lists", "odd", "its lists hold 1 to 2 numbers"),
+        ("missing", "odd", "1 of its numbers are missing: fill them in"),
+        ("case", "Item_ID", "its name and 'item_id' differ in case alone"),
+    ],
+)
+def test_columns_of_parquet_that_cannot_be_features_are_left_out(tmp_path, kind, name, reason):
+    path, said = tmp_path / "part=1" / "rows.parquet", []
+    path.parent.mkdir()
+    uncommon(kind).to_parquet(path)
+    tabular.prepare(tmp_path / "out", tmp_path / "part=1", report=said.append)
+    assert re.match(f"Column '{name}' is left out: {reason}", said[0])
+    assert {name, "part"}.isdisjoint(Schema.load(tmp_path / "out").names)
+    schema = Schema((*tabular.infer_schema(path), Feature(name, "group")))
+    if kind not in ("null", "missing"):
+        with pytest.raises(ValueError, match="hold values|holds lists|more than case"):
+            prepare(tmp_path / "out", path, schema)
+
+
+def test_columns_of_a_csv_that_cannot_be_features_are_left_out(csv, tmp_path):
+    rows = clicks().rename(columns={"city": "the city"})
+    rows["height"], rows["Item_id"] = ["", "nan", *range(len(rows) - 2)], rows["item_id"]
+    rows.to_csv(csv)  # With pandas' index, which has no name.
+    said = []
+    tabular.prepare(tmp_path / "out", csv, report=said.append)
+    assert said[:4] == [
+        "Column '' is left out: it has no name",
+        "Column 'the city' is left out: its name must be letters, digits and underscores, a letter "
+        "first",
+        "Column 'Item_id' is left out: its name and 'item_id' differ in case alone",
+        "Column 'height' is left out: 2 of its numbers are missing: fill them in to use it",
+    ]
+    schema = Schema((*tabular.infer_schema(csv), Feature("height", "context", kind="number")))
+    with pytest.raises(ValueError, match="'height', row 0: expected a finite number. .*value=''"):
+        prepare(tmp_path / "out", csv, schema)
+
+
+def test_a_part_whose_histories_are_all_empty(tmp_path):
+    rows = clicks()
+    rows["history_item_id"] = [row.split("|") if row else [] for row in rows["history_item_id"]]
+    rows[:40].to_parquet(tmp_path / "a.parquet")
+    rows[40:].assign(history_item_id=[[]] * 20).to_parquet(tmp_path / "b.parquet")
+    prepare(tmp_path / "out", tmp_path, tabular.infer_schema(tmp_path / "a.parquet"))
+    assert not stored(tmp_path / "out", "test")["history_item_id"].map(len).any()
+
+
+def test_files_of_the_same_columns_in_another_order(tmp_path):
+    rows = clicks()
+    parts, whole = tmp_path / "parts", tmp_path / "whole.csv"
+    parts.mkdir()
+    rows.to_csv(whole, index=False)
+    rows[:30].to_csv(parts / "a.csv", index=False)
+    rows[30:][rows.columns[::-1]].to_csv(parts / "b.csv", index=False)
+    assert tabular.infer_schema(parts) == tabular.infer_schema(whole)
+    rows[30:].drop(columns="price").to_csv(parts / "b.csv", index=False)
+    with pytest.raises(ValueError, match="b.csv: missing column 'price', which .*a.csv has"):
+        tabular.infer_schema(parts)
 
 
 def test_a_csv_becomes_what_a_model_reads(csv, tmp_path):
