@@ -317,7 +317,8 @@ def _parsed(schema: Schema, feature: Feature, values: pa.Array, row_of) -> pa.Ar
         values = pc.if_else(pc.equal(values, ""), padding, values)
     kinds = [pa.float64()] if feature.dtype == "float32" else [pa.int64(), pa.float64()]
     if feature.role == "time":
-        kinds.append(pa.timestamp("us"))
+        # Of nanoseconds last, as they reach from 1677 to 2262 alone.
+        kinds += [pa.timestamp(unit, zone) for unit in ("us", "ns") for zone in (None, "UTC")]
     if feature.role == "label":
         kinds.append(pa.bool_())
     for kind in kinds:
@@ -326,7 +327,13 @@ def _parsed(schema: Schema, feature: Feature, values: pa.Array, row_of) -> pa.Ar
     for position in range(len(values)):
         if not any(_can_cast(values[position], kind) for kind in kinds):
             _fail(feature, row_of(position), values[position].as_py())
-    raise ValueError(f"Column {feature.name!r} holds times as numbers and as dates: choose one")
+    first = next(kind for kind in kinds if _can_cast(values[0], kind))
+    other = next(n for n, value in enumerate(values) if not _can_cast(value, first))
+    raise ValueError(
+        f"Column {feature.name!r} holds times with a zone and without, or as numbers and as dates: "
+        f"choose one. Received: `value={values[other].as_py()!r}` in row {row_of(other)}, "
+        f"`value={values[0].as_py()!r}` in row {row_of(0)}"
+    )
 
 
 def _can_cast(values: pa.Array | pa.Scalar, kind: pa.DataType) -> bool:

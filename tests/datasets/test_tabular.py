@@ -432,6 +432,39 @@ def test_numbers_vectors_and_missing_values(tmp_path):
     assert pd.read_parquet(tmp_path / "out" / "items.parquet")["item_id"].tolist() == [1, 2, 3]
 
 
+@pytest.mark.parametrize(
+    "form",
+    [
+        "%Y-%m-%d %H:%M:%S",
+        "%Y-%m-%dT%H:%M:%SZ",
+        "%Y-%m-%dT%H:%M:%S+00:00",
+        "%Y-%m-%dT%H:%M:%S.%f",
+        "%Y-%m-%dT%H:%M:%S.%f789",
+        "%Y-%m-%dT%H:%M:%S.%f789Z",
+    ],
+)
+def test_times_in_the_forms_of_iso_8601(csv, tmp_path, form):
+    rows = clicks()
+    rows["time"] = pd.to_datetime(rows["time"], unit="s").dt.strftime(form)
+    rows.to_csv(csv, index=False)
+    prepare(tmp_path / "out", csv)
+    found = pd.concat([stored(tmp_path / "out", name) for name in SPLITS])
+    assert found["time"].tolist() == clicks()["time"].tolist()
+
+
+def test_times_of_another_zone_and_of_both_kinds(csv, tmp_path):
+    rows = clicks()
+    times = pd.to_datetime(rows["time"], unit="s")
+    rows["time"] = (times + pd.Timedelta("2h")).dt.strftime("%Y-%m-%d %H:%M:%S+02:00")
+    rows.to_csv(csv, index=False)
+    prepare(tmp_path / "out", csv)
+    assert stored(tmp_path / "out", "train")["time"].tolist() == clicks()["time"].tolist()[:48]
+    rows.loc[7, "time"] = str(times[7])
+    rows.to_csv(csv, index=False)
+    with pytest.raises(ValueError, match="with a zone and without, .*:47'` in row 7, .*02:00'` in"):
+        prepare(tmp_path / "out", csv)
+
+
 @pytest.mark.parametrize("is_parquet", [False, True])
 def test_true_and_false(tmp_path, is_parquet):
     path = tmp_path / ("rows.parquet" if is_parquet else "rows.csv")
