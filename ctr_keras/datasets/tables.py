@@ -148,6 +148,25 @@ def read_tables(
             raise ValueError(f"{path} has no rows")
 
 
+def read_texts(path: pathlib.Path, names: list[str]) -> pa.Table:
+    """Columns of a CSV or Parquet file as texts, `""` where a value is missing.
+
+    Integers are texts as they are, also where Parquet has floats in their place.
+
+    Raises:
+        ValueError: the file cannot be read, or a column holds no values.
+    """
+    batches = []
+    for batch in _batches(path, names):
+        for name, column in zip(names, batch, strict=True):
+            if not (_holds_values(column.type) or pa.types.is_null(column.type)):
+                raise ValueError(
+                    f"{path}: column {name!r} must hold values. Received: `type={column.type}`"
+                )
+        batches.append(pa.record_batch([_texts(column) for column in batch], names=names))
+    return pa.Table.from_batches(batches, pa.schema([(name, pa.string()) for name in names]))
+
+
 def unused_columns(path: pathlib.Path, schema: Schema) -> list[str]:
     """Columns of the file that the schema leaves out."""
     used = set(_sources(path, schema).values())
@@ -283,9 +302,7 @@ def _flat(schema: Schema, feature: Feature, values: pa.Array, row_of) -> np.ndar
             )
         values = values.cast(pa.type_for_alias(feature.dtype))
     if feature.dtype == "string":
-        if not pa.types.is_string(values.type):
-            values = _whole(values).cast(pa.string())
-        return pc.fill_null(values, "").to_numpy(zero_copy_only=False)
+        return _texts(values).to_numpy(zero_copy_only=False)
     if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
         values = _parsed(schema, feature, values, row_of)
     if pa.types.is_timestamp(values.type) or pa.types.is_date(values.type):
@@ -302,12 +319,17 @@ def _flat(schema: Schema, feature: Feature, values: pa.Array, row_of) -> np.ndar
     return values.to_numpy(zero_copy_only=False)
 
 
-def _whole(values: pa.Array) -> pa.Array:
-    """Floats that are ids as the integers they are, as `1e+06` would be another id than 1000000."""
-    if not pa.types.is_floating(values.type):
-        return values
-    values = pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
-    return values.cast(pa.int64()) if _can_cast(values, pa.int64()) else values
+def _texts(values: pa.Array) -> pa.Array:
+    """Values as texts, the missing as empty ones.
+
+    Floats that are ids become the integers they are: `1e+06` would be another id than `1000000`.
+    """
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    if pa.types.is_floating(values.type):
+        values = pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
+        values = values.cast(pa.int64()) if _can_cast(values, pa.int64()) else values
+    return pc.fill_null(values.cast(pa.string()), "")
 
 
 def _parsed(schema: Schema, feature: Feature, values: pa.Array, row_of) -> pa.Array:
