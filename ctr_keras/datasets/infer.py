@@ -41,10 +41,10 @@ def infer_schema(
     read as `user_id`). Kinds come from values, but numbers that are called an id, a user, an item
     or a scenario are ids, as are the whole ones of a history; they are read as texts where int64
     would not tell them apart, as hashes below 0 or from 2**63 on. Ids of up to `max_vocabulary`
-    distinct values get a vocabulary file, which `prepare` builds from the training rows, others
-    are hashed; a history shares the feature that its name names (`history_item_id` shares
-    `item_id`); texts are split into hashed words. Memory stays the same whatever the size of the
-    file.
+    distinct values, each on one line, get a vocabulary file, which `prepare` builds from the
+    training rows, others are hashed; a history shares the feature that its name names
+    (`history_item_id` shares `item_id`); texts are split into hashed words. Memory stays the same
+    whatever the size of the file.
 
     A column that cannot be a feature is left out with a line that says why: one without a name,
     or of structs, or of numbers of which some are missing. Those that only the folders' names of a
@@ -157,7 +157,7 @@ def _feature(
         role=role,
         vocabulary=(
             drafts.unbuilt(name)
-            if column.distinct <= max_vocabulary
+            if column.distinct <= max_vocabulary and not column.has_lines
             else Vocabulary.hashing(_buckets(column.distinct))
         ),
         length=length,

@@ -42,6 +42,7 @@ class Scanned:
         missing: How many numbers are missing.
         least: Least value of a number.
         words: Mean number of words of a text.
+        has_lines: Whether a text has several lines.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Scanned:
     missing: int
     least: float
     words: float
+    has_lines: bool
 
 
 def connect(folder: str | os.PathLike | None = None) -> ibis.BaseBackend:
@@ -159,6 +161,7 @@ def _measures(column: ir.Column, separator: str, is_csv: bool) -> dict[str, ir.S
         "longest": column.split(separator).length().max(),
         "lists": column.contains(separator).mean(),
         "words": column.split(" ").length().mean(),
+        "lines": column.re_search(r"[\r\n]").any(),
     }
 
 
@@ -216,6 +219,7 @@ def _column(name: str, type_: Any, found: dict[str, Any]) -> Scanned:
         missing=int(found.get("missing") or 0),
         least=float(least),
         words=float(found.get("words") or 0),
+        has_lines=bool(found.get("lines")),
     )
 
 
@@ -228,4 +232,10 @@ def _of_lists(column: Scanned, lists: ir.Column, separator: str) -> Scanned:
     one = _column(column.name, values.value.type(), found)
     if is_text:
         one = dataclasses.replace(one, type=dt.int64 if one.is_int64 else dt.string)
-    return dataclasses.replace(one, is_list=True, shortest=column.shortest, longest=column.longest)
+    return dataclasses.replace(
+        one,
+        is_list=True,
+        shortest=column.shortest,
+        longest=column.longest,
+        has_lines=column.has_lines,
+    )

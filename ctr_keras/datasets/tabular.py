@@ -85,6 +85,8 @@ def prepare(
     >>> tabular.prepare("tf_data/mine", "clicks.csv", "schema.json")
     """
     check_fractions(fractions)
+    if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool) or seed < 0:
+        raise ValueError(f"`seed` must be an integer of 0 or more. Received: `{seed=}`")
     prepared.check_kept(out, path=path)
     sampling = DownSampling(negative_ratio, negative_seed)
     sources = table_files(path)

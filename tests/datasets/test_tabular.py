@@ -608,6 +608,27 @@ def test_bad_arguments(csv, tmp_path):
         tabular.infer_schema(csv, label="clicked")
 
 
+def test_a_seed_of_numpy_and_bad_seeds(csv, tmp_path):
+    prepare(tmp_path / "out", csv, split="random", seed=np.int64(3), negative_seed=np.int64(1))
+    assert prepare(tmp_path / "out", csv, split="random", seed=3, negative_seed=1).reused
+    for seed in (-1, 0.5, True):
+        with pytest.raises(ValueError, match="`seed` must be an integer.*Received: `seed="):
+            prepare(tmp_path / "out", csv, seed=seed)
+
+
+def test_values_of_several_lines_are_hashed(csv, tmp_path):
+    rows = clicks()
+    rows.loc[5, "city"] = "Ulm\nMitte"
+    rows.to_csv(csv, index=False)
+    schema = tabular.infer_schema(csv)
+    assert schema["city"].vocabulary.hashed and not schema["item_id"].vocabulary.hashed
+    prepare(tmp_path / "out", csv)
+    assert stored(tmp_path / "out", "train")["city"][5] == b"Ulm\nMitte"
+    looked_up = drafts.with_vocabularies(schema, {"city": drafts.unbuilt("city")})
+    with pytest.raises(ValueError, match="^Column 'city' .* hash the column.*'Ulm.nMitte'`$"):
+        prepare(tmp_path / "looked_up", csv, looked_up)
+
+
 def test_bad_drafts(tmp_path):
     path = tmp_path / "schema.json"
     path.write_text("{")
