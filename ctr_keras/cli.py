@@ -362,7 +362,9 @@ def prepare_schema(
     """Infer a schema from CSV or Parquet, to look at and edit before `prepare csv`."""
     from ctr_keras.datasets import tabular
 
-    tabular.infer_schema(path, label, time=time, list_separator=list_separator, out=out)
+    tabular.infer_schema(
+        path, label, time=time, list_separator=list_separator, out=out, report=_report
+    )
     typer.echo(out)
 
 

@@ -17,4 +17,11 @@ def finite(value: Any) -> Any:
 
 def digest(value: Any) -> str:
     """Hexadecimal SHA-256 of a value, whatever the order of its keys."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+    text = json.dumps(value, sort_keys=True, default=_of_numpy)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _of_numpy(value: Any) -> Any:
+    if hasattr(value, "item"):
+        return value.item()
+    raise TypeError(f"JSON cannot hold this. Received: `value={value!r}`")

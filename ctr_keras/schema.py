@@ -22,7 +22,7 @@ MISSING_INT = -1
 ROLES = ("user", "item", "history", "context", "scenario", "vector", "label", "group", "time")
 KINDS = ("id", "number", "text", "vector")
 _INPUT_ROLES = ("user", "item", "history", "context", "scenario", "vector")
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z")
+FEATURE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,7 +185,7 @@ class Feature:
     of: str | None = None
 
     def __post_init__(self):
-        if not isinstance(self.name, str) or not _NAME.match(self.name):
+        if not isinstance(self.name, str) or not FEATURE_NAME.match(self.name):
             raise ValueError(
                 "A feature's name must be letters, digits and underscores, a letter first. "
                 f"Received: `name={self.name!r}`"

@@ -4,23 +4,12 @@ import dataclasses
 import os
 import pathlib
 import re
-from typing import Any
-
-import ibis
-import ibis.expr.datatypes as dt
-import ibis.expr.types as ir
 
 from ctr_keras.datasets import drafts
-from ctr_keras.datasets.tables import (
-    column_names,
-    delimiter_of,
-    is_parquet,
-    table_files,
-)
-from ctr_keras.datasets.utf8 import check_utf8
-from ctr_keras.schema import Feature, Schema, Vocabulary
-
-MEMORY_LIMIT = "1GB"
+from ctr_keras.datasets.scan import Scanned, scan
+from ctr_keras.datasets.tables import column_names, table_files, unreadable_columns
+from ctr_keras.schema import FEATURE_NAME, Feature, Schema, Vocabulary
+from ctr_keras.sources import Report, to_stderr
 
 _LABELS = ("label", "click", "clicked", "is_click", "target")
 _TIMES = ("time", "timestamp", "datetime", "event_time", "date_time", "ts")
@@ -33,30 +22,6 @@ _CAMEL_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _FEW_VALUES = 50
 _TEXT_WORDS = 3
 _TEXT_LENGTH = 20
-_LEAST_LIST_SHARE = 0.01
-
-
-@dataclasses.dataclass(frozen=True)
-class _Column:
-    """What one pass over the file tells of a column.
-
-    Attributes:
-        name: Its name.
-        type: Its ibis type, of list columns that of the values: integers where all of them are.
-        is_list: Whether a row holds a list, or a text that the separator splits.
-        distinct: About how many distinct values (of a list column, in all lists).
-        longest: Most values in a row.
-        least: Least value of a number.
-        words: Mean number of words of a text.
-    """
-
-    name: str
-    type: Any
-    is_list: bool
-    distinct: int
-    longest: int
-    least: float
-    words: float
 
 
 def infer_schema(
@@ -68,15 +33,22 @@ def infer_schema(
     max_vocabulary: int = 100_000,
     list_separator: str = "|",
     out: str | os.PathLike | None = None,
+    report: Report = to_stderr,
 ) -> Schema:
     """Guess what the columns of a CSV or Parquet file are.
 
     Roles come from names (`user_*`, `item_*`, `history_*`, `label`, `click`, `time`; `userId` is
-    read as `user_id`). Kinds come from values, but integers that are called an id, a user or an
-    item are ids: those of up to `max_vocabulary` distinct values get a vocabulary file, which
-    `prepare` builds from the training rows, others are hashed; a history shares the feature that
-    its name names (`history_item_id` shares `item_id`); texts are split into hashed words. Memory
-    stays the same whatever the size of the file.
+    read as `user_id`). Kinds come from values, but numbers that are called an id, a user, an item
+    or a scenario are ids, as are the whole ones of a history; they are read as texts where int64
+    would not tell them apart, as hashes below 0 or from 2**63 on. Ids of up to `max_vocabulary`
+    distinct values, each on one line, get a vocabulary file, which `prepare` builds from the
+    training rows, others are hashed; a history shares the feature that its name names
+    (`history_item_id` shares `item_id`); texts are split into hashed words. Memory stays the same
+    whatever the size of the file.
+
+    A column that cannot be a feature is left out with a line that says why: one without a name,
+    or of structs, or of numbers of which some are missing. Those that only the folders' names of a
+    partitioned table hold, as `day=1`, are not read.
 
     Args:
         path: A CSV with a header, a Parquet file, or a folder of either.
@@ -87,6 +59,7 @@ def infer_schema(
         max_vocabulary: Most distinct values for which a vocabulary file is built.
         list_separator: What separates the values of a list in a CSV column.
         out: Where to write the schema as JSON.
+        report: Called with lines for the user; by default they go to stderr.
 
     Returns:
         `ck.Schema`; `prepare` takes it, or the edited file.
@@ -103,19 +76,21 @@ def infer_schema(
             f"with `label`. Received: `columns={names}`"
         )
     time = _named(path, names, "time", time, _TIMES)
-    columns = _scan(files, list_separator)
-    features = [_feature(column, label, time, history_length, max_vocabulary) for column in columns]
+    reasons = _unfit(files[0], [name for name in names if name not in (label, time)])
+    features = []
+    for column in scan(files, [name for name in names if name not in reasons], list_separator):
+        feature = _feature(column, label, time, history_length, max_vocabulary)
+        reason = _lacking(column, feature)
+        if reason is None:
+            features.append(feature)
+        else:
+            reasons[column.name] = reason
+    for name, reason in reasons.items():
+        report(f"Column {name!r} is left out: {reason}")
     schema = Schema((*_with_shares(features), *_groups(features)))
     if out is not None:
         drafts.save(schema, out)
     return schema
-
-
-def connect(folder: str | os.PathLike | None = None) -> ibis.BaseBackend:
-    """DuckDB in bounded memory; what does not fit spills to `folder`."""
-    options = {} if folder is None else {"temp_directory": str(folder)}
-    # Order costs memory and nothing here relies on it.
-    return ibis.duckdb.connect(memory_limit=MEMORY_LIMIT, preserve_insertion_order=False, **options)
 
 
 def _named(path, names: list[str], what: str, given: str | None, usual: tuple) -> str | None:
@@ -128,94 +103,38 @@ def _named(path, names: list[str], what: str, given: str | None, usual: tuple) -
     return given
 
 
-def _scan(files: list[pathlib.Path], separator: str) -> list[_Column]:
-    table = _table(files)
-    types = table.schema()
-    measures = {}
-    for position, name in enumerate(types.names):
-        for what, value in _measures(table[name], separator).items():
-            measures[f"{what}_{position}"] = value
-    try:
-        row = table.aggregate(rows=table.count(), **measures).to_pyarrow().to_pylist()[0]
-    except Exception as error:  # DuckDB's and ibis' errors have no common class.
-        raise ValueError(f"{files[0]} cannot be read: {error}") from error
-    if not row["rows"]:
-        raise ValueError(f"{files[0]} has no rows")
-    columns = [_column(types[name], name, n, row) for n, name in enumerate(types.names)]
-    return [_with_values(c, table[c.name], separator) if c.is_list else c for c in columns]
+def _unfit(file: pathlib.Path, names: list[str]) -> dict[str, str]:
+    """Why columns cannot be features, by name, as far as names and types tell."""
+    reasons = {
+        name: f"values of type {kind} cannot be features"
+        for name, kind in unreadable_columns(file).items()
+        if name in names
+    }
+    first: dict[str, str] = {}
+    for name in names:
+        same = first.setdefault(name.lower(), name)
+        if not name:
+            reasons[name] = "it has no name"
+        elif not FEATURE_NAME.match(name):
+            reasons[name] = "its name must be letters, digits and underscores, a letter first"
+        elif same != name:
+            reasons[name] = f"its name and {same!r} differ in case alone"
+    return reasons
 
 
-def _with_values(column: _Column, lists: ir.Column, separator: str) -> _Column:
-    """What the values of a list column are, in place of what its lists are."""
-    is_text = lists.type().is_string()
-    values = (lists.split(separator) if is_text else lists).unnest().name("value").as_table()
-    if is_text:
-        values = values.filter(values.value != "")
-    measures = {"distinct": values.value.approx_nunique()}
-    if is_text:
-        # Integers that are written as such: `007` and `7` are two ids.
-        number = values.value.try_cast("int64")
-        measures["integers"] = (number.cast("string") == values.value).fill_null(False).all()
-        measures["least"] = number.min()
-    row = values.aggregate(**measures).to_pyarrow().to_pylist()[0]
-    found = dataclasses.replace(column, distinct=int(row["distinct"] or 0))
-    if row.get("integers") and row["least"] >= 0:
-        found = dataclasses.replace(found, type=dt.int64)
-    return found
-
-
-def _table(files: list[pathlib.Path]) -> ir.Table:
-    connection = connect()
-    paths = [str(path) for path in files]
-    try:
-        if is_parquet(files[0]):
-            return connection.read_parquet(paths)
-        # The whole file decides on the types, not its first rows.
-        return connection.read_csv(
-            paths, header=True, delim=delimiter_of(files[0]), sample_size=-1, quote='"'
-        )
-    except Exception as error:
-        if not is_parquet(files[0]):
-            for path in files:
-                check_utf8(path)
-        raise ValueError(f"{files[0]} cannot be read: {error}") from error
-
-
-def _measures(column: ir.Column, separator: str) -> dict[str, ir.Scalar]:
-    if column.type().is_array():
-        return {"longest": column.length().max()}
-    if column.type().is_string():
-        parts = column.split(separator).length()
-        return {
-            "distinct": column.approx_nunique(),
-            "longest": parts.max(),
-            "lists": column.contains(separator).mean(),
-            "words": column.split(" ").length().mean(),
-        }
-    if column.type().is_numeric():
-        return {"distinct": column.approx_nunique(), "least": column.min()}
-    return {"distinct": column.approx_nunique()}
-
-
-def _column(type_: Any, name: str, position: int, row: dict[str, Any]) -> _Column:
-    def of(what: str, default: float = 0) -> Any:
-        value = row.get(f"{what}_{position}")
-        return default if value is None else value
-
-    is_list = type_.is_array() or of("lists") >= _LEAST_LIST_SHARE
-    return _Column(
-        name=name,
-        type=type_.value_type if type_.is_array() else type_,
-        is_list=is_list,
-        distinct=int(of("distinct")),
-        longest=int(of("longest", 1)),
-        least=float(of("least")) if type_.is_numeric() else 0.0,
-        words=float(of("words")),
-    )
+def _lacking(column: Scanned, feature: Feature) -> str | None:
+    """Why a column cannot be the feature that it looks like."""
+    if feature.role in ("label", "time"):
+        return None
+    if feature.kind == "number" and column.missing:
+        return f"{column.missing:,} of its numbers are missing: fill them in to use it"
+    if feature.kind == "vector" and column.shortest != column.longest:
+        return f"its lists hold {column.shortest} to {column.longest} numbers, vectors all as many"
+    return None
 
 
 def _feature(
-    column: _Column, label: str, time: str | None, history_length: int, max_vocabulary: int
+    column: Scanned, label: str, time: str | None, history_length: int, max_vocabulary: int
 ) -> Feature:
     name = column.name
     if name == label:
@@ -223,7 +142,7 @@ def _feature(
     if name == time:
         return Feature(name, role="time", kind="number")
     role = _role(_snake(name), column.is_list)
-    if column.is_list and column.type.is_floating():
+    if column.is_list and column.type.is_floating() and not (role == "history" and column.is_whole):
         return Feature(name, role="vector", kind="vector", width=column.longest)
     length = None
     if column.is_list:
@@ -238,11 +157,11 @@ def _feature(
         role=role,
         vocabulary=(
             drafts.unbuilt(name)
-            if column.distinct <= max_vocabulary
+            if column.distinct <= max_vocabulary and not column.has_lines
             else Vocabulary.hashing(_buckets(column.distinct))
         ),
         length=length,
-        dtype="int64" if column.type.is_integer() else "string",
+        dtype="int64" if column.is_int64 else "string",
     )
 
 
@@ -261,15 +180,17 @@ def _snake(name: str) -> str:
     return _CAMEL_HUMP.sub("_", name).lower()
 
 
-def _is_number(column: _Column) -> bool:
-    if column.type.is_floating() or column.type.is_decimal():
-        return True
-    if not column.type.is_integer():
+def _is_number(column: Scanned) -> bool:
+    if not column.type.is_numeric() or _is_called_id(_snake(column.name)):
         return False
     # Ids are never negative; a count or an amount takes many values.
-    name = _snake(column.name)
-    is_id = _ID.search(name) or _USER.fullmatch(name) or _ITEM.fullmatch(name)
-    return column.least < 0 or (column.distinct > _FEW_VALUES and not is_id)
+    return not column.type.is_integer() or column.least < 0 or column.distinct > _FEW_VALUES
+
+
+def _is_called_id(name: str) -> bool:
+    return bool(
+        _ID.search(name) or _USER.fullmatch(name) or _ITEM.fullmatch(name) or _SCENARIO.match(name)
+    )
 
 
 def _buckets(distinct: int) -> int:

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
-from ctr_keras.datasets.tables import column_names, delimiter_of, is_parquet, table_files
+from ctr_keras.datasets.tables import column_names, read_texts, table_files
 
 _SHOWN = 3
 
@@ -29,7 +28,7 @@ def item_texts(
             none of the items is there.
     """
     rows = pd.concat([_read(file, key, text) for file in table_files(path)])
-    rows = rows.drop_duplicates()
+    rows = rows[rows[key] != ""].drop_duplicates()  # A row without an id is no item.
     twice = rows[key].duplicated()
     if twice.any():
         raise ValueError(
@@ -55,12 +54,4 @@ def _read(file: pathlib.Path, key: str, text: str) -> pd.DataFrame:
                 f"`{argument}` must be a column of {file}: one of {names}. "
                 f"Received: `{argument}={name!r}`"
             )
-    columns = list(dict.fromkeys([key, text]))
-    try:
-        if is_parquet(file):
-            return pd.read_parquet(file, columns=columns).fillna("").astype(str)
-        return pd.read_csv(
-            file, usecols=columns, dtype=str, keep_default_na=False, sep=delimiter_of(file)
-        )
-    except (pa.ArrowException, UnicodeDecodeError, pd.errors.ParserError) as error:
-        raise ValueError(f"{file} cannot be read: {error}") from error
+    return read_texts(file, list(dict.fromkeys([key, text]))).to_pandas()

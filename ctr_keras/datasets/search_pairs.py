@@ -21,7 +21,7 @@ from ctr_keras.json_values import digest
 from ctr_keras.schema import Feature, Schema
 from ctr_keras.sources import Report, to_stderr
 
-_FORMAT = 2
+_FORMAT = 3
 # What one reads of a row: `ck.pretraining.read_pairs` makes batches of it.
 SCHEMA = Schema(
     (
@@ -121,25 +121,34 @@ def _read(path: pathlib.Path, names: dict[str, str]) -> pd.DataFrame:
     if missing:
         raise ValueError(f"{path} has no column {missing[0]!r}. Received: `columns={list(rows)}`")
     rows = rows[list(names.values())].set_axis(list(names), axis=1)
-    for role in ("item_id", "relevance"):
-        numbers = pd.to_numeric(rows[role], errors="coerce")
-        _refuse(path, names[role], rows[role], numbers.isna(), "a number")
-        rows[role] = numbers
+    relevances = pd.to_numeric(rows["relevance"], errors="coerce")
+    _refuse(path, names["relevance"], rows["relevance"], ~np.isfinite(relevances), "a number")
+    ids = _integers(path, names["item_id"], rows["item_id"])
     for role in ("query", "item"):
-        rows[role] = rows[role].fillna("").astype(str).str.strip()
+        rows[role] = rows[role].str.strip()
         _refuse(path, names[role], rows[role], rows[role] == "", "a text")
-    return rows.astype({"item_id": np.int64})
+    return rows.assign(item_id=ids, relevance=relevances.astype(float))
+
+
+def _integers(path: pathlib.Path, column: str, texts: pd.Series) -> pd.Series:
+    # Pandas writes 7 as 7.0 where another id is missing.
+    digits = texts.str.strip().str.replace(r"\.0+$", "", regex=True)
+    _refuse(path, column, texts, ~digits.str.fullmatch(r"[+-]?\d+"), "an integer")
+    numbers = pd.to_numeric(digits)
+    _refuse(path, column, texts, ~(numbers.abs() < 2**63), "an integer of 64 bits")
+    return numbers.astype(np.int64)
 
 
 def _csv(path: pathlib.Path, encoding: str) -> pd.DataFrame:
+    """All columns as texts: `null`, `NA` and `007` are queries too."""
     if not zipfile.is_zipfile(path):
-        return pd.read_csv(path, encoding=encoding)
+        return pd.read_csv(path, encoding=encoding, dtype=str, keep_default_na=False)
     with zipfile.ZipFile(path) as archive:
         members = [name for name in archive.namelist() if name.endswith(".csv")]
         if len(members) != 1:
             raise ValueError(f"{path} must hold one CSV. Received: {members}")
         with archive.open(members[0]) as file:
-            return pd.read_csv(file, encoding=encoding)
+            return pd.read_csv(file, encoding=encoding, dtype=str, keep_default_na=False)
 
 
 def _refuse(path: pathlib.Path, column: str, values: pd.Series, bad: pd.Series, expected: str):

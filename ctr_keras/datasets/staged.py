@@ -17,8 +17,8 @@ import pyarrow.parquet
 from ctr_keras.columns import Column, Columns, Ragged
 from ctr_keras.data.split import SPLITS
 from ctr_keras.datasets import drafts
-from ctr_keras.datasets.infer import connect
 from ctr_keras.datasets.prepared import Prepared
+from ctr_keras.datasets.scan import connect
 from ctr_keras.datasets.tables import BATCH_ROWS
 from ctr_keras.schema import Feature, Schema, Vocabulary
 
@@ -70,10 +70,20 @@ def with_built_vocabularies(schema: Schema, table: ir.Table, folder: pathlib.Pat
             .order_by([ibis.desc("n"), "value"])
             .to_pyarrow()
         )
-        built[feature.name] = Vocabulary.write(
-            folder / f"{feature.name}.txt", counts["value"].to_pylist()
-        )
+        found = counts["value"].to_pylist()
+        _check_lines(feature, found)
+        built[feature.name] = Vocabulary.write(folder / f"{feature.name}.txt", found)
     return drafts.with_vocabularies(schema, built)
+
+
+def _check_lines(feature: Feature, values: list[str] | list[int]) -> None:
+    for value in values:
+        if isinstance(value, str) and ("\n" in value or "\r" in value):
+            raise ValueError(
+                f"Column {feature.name!r} holds a value of several lines, which a vocabulary file "
+                "cannot hold, one a line: hash the column, with a vocabulary of `hash_buckets` in "
+                f"its schema. Received: `value={value!r}`"
+            )
 
 
 def chunks(path: pathlib.Path, schema: Schema) -> Iterator[Columns]:

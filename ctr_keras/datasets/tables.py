@@ -12,15 +12,22 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from ctr_keras.columns import Column, Columns, Ragged, canonical
+from ctr_keras.datasets.utf8 import not_utf8
 from ctr_keras.schema import Feature, Schema
 
 BATCH_ROWS = 32_768
 _GROUP_PREFIX = "group_"
 _PARQUET = (".parquet", ".pq")
+TAB = "\t"
+# A whole value in quotes, those within it doubled.
+QUOTED = '^"([^"]|"")*"$'
 
 
 def table_files(path: str | os.PathLike) -> list[pathlib.Path]:
     """The CSV or Parquet files that `path` names: one, or all of a folder in order of name.
+
+    In a folder names that begin with a dot or an underscore are passed over, as Spark and Arrow
+    do: they are copies of editors and work in progress.
 
     Raises:
         ValueError: there is none, or a folder holds both kinds.
@@ -28,7 +35,13 @@ def table_files(path: str | os.PathLike) -> list[pathlib.Path]:
     path = pathlib.Path(path)
     if path.is_file():
         return [path]
-    found = [p for p in sorted(path.rglob("*")) if is_parquet(p) or _is_csv(p)]
+    if not path.exists():
+        raise ValueError(f"There is no such file or folder. Received: `path={str(path)!r}`")
+    found = [
+        p
+        for p in sorted(path.rglob("*"))
+        if (is_parquet(p) or _is_csv(p)) and not _is_hidden(p.relative_to(path))
+    ]
     if not found:
         raise ValueError(f"There is no CSV or Parquet file. Received: `path={str(path)!r}`")
     if len({is_parquet(p) for p in found}) > 1:
@@ -39,11 +52,15 @@ def table_files(path: str | os.PathLike) -> list[pathlib.Path]:
 
 
 def is_parquet(path: pathlib.Path) -> bool:
-    return path.suffix in _PARQUET
+    return path.suffix.lower() in _PARQUET
+
+
+def _is_hidden(path: pathlib.Path) -> bool:
+    return any(part.startswith((".", "_")) for part in path.parts)
 
 
 def _is_csv(path: pathlib.Path) -> bool:
-    return path.name.removesuffix(".gz").endswith((".csv", ".tsv", ".txt"))
+    return path.name.lower().removesuffix(".gz").endswith((".csv", ".tsv", ".txt"))
 
 
 def delimiter_of(path: pathlib.Path) -> str:
@@ -64,19 +81,43 @@ def column_names(path: pathlib.Path) -> list[str]:
         if is_parquet(path):
             names = pyarrow.parquet.read_schema(path).names
         else:
-            names = _open_csv(path).schema.names
+            names, _ = _csv_names(path)
     except pa.ArrowInvalid as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
+        raise unreadable([path], error) from error
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"{path}: column {name!r} appears twice")
     return names
 
 
+def unreadable_columns(path: pathlib.Path) -> dict[str, pa.DataType]:
+    """Columns of a Parquet file that hold neither values nor lists of them, and what they hold."""
+    if not is_parquet(path):
+        return {}
+    return {
+        field.name: field.type
+        for field in pyarrow.parquet.read_schema(path)
+        if not _holds_values(field.type.value_type if _is_list(field.type) else field.type)
+    }
+
+
+def _holds_values(type_: pa.DataType) -> bool:
+    is_other = pa.types.is_null(type_) or pa.types.is_nested(type_) or pa.types.is_interval(type_)
+    return not is_other and not pa.types.is_duration(type_)
+
+
+def _is_list(type_: pa.DataType) -> bool:
+    is_list = pa.types.is_list(type_) or pa.types.is_large_list(type_)
+    return is_list or pa.types.is_fixed_size_list(type_)
+
+
 def read_tables(
     paths: list[pathlib.Path], schema: Schema, list_separator: str = "|"
 ) -> Iterator[Columns]:
     """Read files as the schema wants them.
+
+    A CSV's values may be in quotes. Between tabs a quote is often but a character, so there it
+    counts only around a whole value, which holds neither a tab nor a line break.
 
     Args:
         paths: CSV files with a header, or Parquet files.
@@ -110,6 +151,25 @@ def read_tables(
             raise ValueError(f"{path} has no rows")
 
 
+def read_texts(path: pathlib.Path, names: list[str]) -> pa.Table:
+    """Columns of a CSV or Parquet file as texts, `""` where a value is missing.
+
+    Integers are texts as they are, also where Parquet has floats in their place.
+
+    Raises:
+        ValueError: the file cannot be read, or a column holds no values.
+    """
+    batches = []
+    for batch in _batches(path, names):
+        for name, column in zip(names, batch, strict=True):
+            if not (_holds_values(column.type) or pa.types.is_null(column.type)):
+                raise ValueError(
+                    f"{path}: column {name!r} must hold values. Received: `type={column.type}`"
+                )
+        batches.append(pa.record_batch([_texts(column) for column in batch], names=names))
+    return pa.Table.from_batches(batches, pa.schema([(name, pa.string()) for name in names]))
+
+
 def unused_columns(path: pathlib.Path, schema: Schema) -> list[str]:
     """Columns of the file that the schema leaves out."""
     used = set(_sources(path, schema).values())
@@ -133,23 +193,50 @@ def _sources(path: pathlib.Path, schema: Schema) -> dict[str, str]:
     return sources
 
 
+def unreadable(paths: list[pathlib.Path], error: Exception) -> ValueError:
+    """What to raise for files, or one of them, of which the rows cannot be told apart."""
+    texts = [path for path in paths if not is_parquet(path)]
+    for path in texts:
+        fault = not_utf8(path)
+        if fault is not None:
+            return ValueError(f"{path} is not UTF-8 ({fault}): convert it")
+    hint = ""
+    if texts and delimiter_of(texts[0]) == TAB:
+        hint = ". Between tabs, a value in quotes holds neither a tab nor a line break"
+    return ValueError(f"{paths[0]} cannot be read: {error}{hint}")
+
+
 def _batches(path: pathlib.Path, names: list[str]) -> Iterator[pa.RecordBatch]:
     try:
         if is_parquet(path):
             with pyarrow.parquet.ParquetFile(path) as file:
                 yield from file.iter_batches(BATCH_ROWS, columns=names)
             return
-        for batch in _open_csv(path, names):
+        written = dict(zip(*_csv_names(path), strict=True))
+        for batch in _open_csv(path, [written[name] for name in names]):
+            columns = map(_unquoted, batch) if delimiter_of(path) == TAB else batch.columns
+            batch = pa.record_batch(list(columns), names=names)
             for start in range(0, batch.num_rows, BATCH_ROWS):
                 yield batch.slice(start, BATCH_ROWS)
     except pa.ArrowInvalid as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
+        raise unreadable([path], error) from error
+
+
+def _csv_names(path: pathlib.Path) -> tuple[list[str], list[str]]:
+    """The columns of a CSV, and how its header writes them."""
+    names = _open_csv(path).schema.names
+    return _unquoted(pa.array(names)).to_pylist() if delimiter_of(path) == TAB else names, names
 
 
 def _open_csv(path: pathlib.Path, names: list[str] | None = None):
     """All columns as text, so that each bad value can be named with its row."""
     read = pyarrow.csv.ReadOptions(use_threads=False, block_size=1 << 22)
-    parse = pyarrow.csv.ParseOptions(delimiter=delimiter_of(path), newlines_in_values=True)
+    delimiter = delimiter_of(path)
+    # A title that begins with a quote would swallow the rows up to the next one.
+    is_quoted = delimiter != TAB
+    parse = pyarrow.csv.ParseOptions(
+        delimiter=delimiter, quote_char='"' if is_quoted else False, newlines_in_values=is_quoted
+    )
     convert = pyarrow.csv.ConvertOptions(
         column_types={name: pa.string() for name in names or ()},
         include_columns=names,
@@ -158,14 +245,19 @@ def _open_csv(path: pathlib.Path, names: list[str] | None = None):
     return pyarrow.csv.open_csv(path, read, parse, convert)
 
 
+def _unquoted(values: pa.Array) -> pa.Array:
+    """Texts without the quotes around the whole of them."""
+    inner = pc.replace_substring(pc.utf8_slice_codeunits(values, 1, -1), '""', '"')
+    return pc.if_else(pc.match_substring_regex(values, QUOTED), inner, values)
+
+
 def _column(
     schema: Schema, feature: Feature, values: pa.Array, separator: str, first_row: int
 ) -> Column:
     """An Arrow column in the form that `canonical` checks."""
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
-    is_list = pa.types.is_list(values.type) or pa.types.is_large_list(values.type)
-    is_list = is_list or pa.types.is_fixed_size_list(values.type)
+    is_list = _is_list(values.type)
     wants_list = feature.is_sequence or feature.kind == "vector"
     if is_list and not wants_list:
         raise ValueError(
@@ -210,10 +302,15 @@ def _split(values: pa.Array, separator: str) -> pa.Array:
 
 def _flat(schema: Schema, feature: Feature, values: pa.Array, row_of) -> np.ndarray:
     """Arrow values as NumPy values of the feature's type, missing ones as its padding."""
+    if not _holds_values(values.type):
+        if not pa.types.is_null(values.type):
+            raise ValueError(
+                f"Column {feature.name!r} must hold values, or lists of them. "
+                f"Received: `type={values.type}`"
+            )
+        values = values.cast(pa.type_for_alias(feature.dtype))
     if feature.dtype == "string":
-        if not pa.types.is_string(values.type):
-            values = values.cast(pa.string())
-        return pc.fill_null(values, "").to_numpy(zero_copy_only=False)
+        return _texts(values).to_numpy(zero_copy_only=False)
     if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
         values = _parsed(schema, feature, values, row_of)
     if pa.types.is_timestamp(values.type) or pa.types.is_date(values.type):
@@ -230,6 +327,19 @@ def _flat(schema: Schema, feature: Feature, values: pa.Array, row_of) -> np.ndar
     return values.to_numpy(zero_copy_only=False)
 
 
+def _texts(values: pa.Array) -> pa.Array:
+    """Values as texts, the missing as empty ones.
+
+    Floats that are ids become the integers they are: `1e+06` would be another id than `1000000`.
+    """
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    if pa.types.is_floating(values.type):
+        values = pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
+        values = values.cast(pa.int64()) if _can_cast(values, pa.int64()) else values
+    return pc.fill_null(values.cast(pa.string()), "")
+
+
 def _parsed(schema: Schema, feature: Feature, values: pa.Array, row_of) -> pa.Array:
     """Texts as numbers; the empty one is a missing id, and no number."""
     if feature.kind == "id":
@@ -237,7 +347,8 @@ def _parsed(schema: Schema, feature: Feature, values: pa.Array, row_of) -> pa.Ar
         values = pc.if_else(pc.equal(values, ""), padding, values)
     kinds = [pa.float64()] if feature.dtype == "float32" else [pa.int64(), pa.float64()]
     if feature.role == "time":
-        kinds.append(pa.timestamp("us"))
+        # Of nanoseconds last, as they reach from 1677 to 2262 alone.
+        kinds += [pa.timestamp(unit, zone) for unit in ("us", "ns") for zone in (None, "UTC")]
     if feature.role == "label":
         kinds.append(pa.bool_())
     for kind in kinds:
@@ -246,7 +357,13 @@ def _parsed(schema: Schema, feature: Feature, values: pa.Array, row_of) -> pa.Ar
     for position in range(len(values)):
         if not any(_can_cast(values[position], kind) for kind in kinds):
             _fail(feature, row_of(position), values[position].as_py())
-    raise ValueError(f"Column {feature.name!r} holds times as numbers and as dates: choose one")
+    first = next(kind for kind in kinds if _can_cast(values[0], kind))
+    other = next(n for n, value in enumerate(values) if not _can_cast(value, first))
+    raise ValueError(
+        f"Column {feature.name!r} holds times with a zone and without, or as numbers and as dates: "
+        f"choose one. Received: `value={values[other].as_py()!r}` in row {row_of(other)}, "
+        f"`value={values[0].as_py()!r}` in row {row_of(0)}"
+    )
 
 
 def _can_cast(values: pa.Array | pa.Scalar, kind: pa.DataType) -> bool:

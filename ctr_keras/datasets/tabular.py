@@ -28,7 +28,7 @@ from ctr_keras.sources import Report, to_stderr
 
 __all__ = ["infer_schema", "prepare"]
 
-_FORMAT = 1
+_FORMAT = 2
 _RANDOM = "__random__"
 _DISTINCT_TIMES = 1_000_000
 
@@ -51,7 +51,9 @@ def prepare(
 
     Every value is checked against the schema. Vocabulary files that the schema names and that do
     not exist are built from the training rows. Memory does not grow with the number of rows: what
-    does not fit goes to the disk, beside `out`.
+    does not fit goes to the disk, beside `out`. Columns of a CSV lie between commas, tabs,
+    semicolons or bars. Values may be in quotes, which may hold line breaks, but between tabs,
+    where a quote is often but a character, it counts only around a whole value of one line.
 
     Args:
         out: Folder to make. It keeps its old content until the new is whole.
@@ -131,14 +133,21 @@ def _schema(
     sources: list[pathlib.Path], path, schema, list_separator: str, report: Report
 ) -> Schema:
     if schema is None:
-        schema = infer_schema(path, list_separator=list_separator)
+        schema = infer_schema(path, list_separator=list_separator, report=report)
         features = ", ".join(f"{f.name} ({f.role}, {f.kind})" for f in schema)
         report(f"Inferred a schema: {features}")
-    elif not isinstance(schema, Schema):
-        schema = drafts.load(schema)
-    unused = unused_columns(sources[0], schema)
-    if unused:
-        report(f"Columns that the schema leaves out: {', '.join(unused)}")
+    else:
+        schema = schema if isinstance(schema, Schema) else drafts.load(schema)
+        unused = unused_columns(sources[0], schema)
+        if unused:
+            report(f"Columns that the schema leaves out: {', '.join(unused)}")
+    first: dict[str, str] = {}
+    for name in schema.names:
+        if first.setdefault(name.lower(), name) != name:
+            raise ValueError(
+                "Names of features must differ in more than case: rename a column. "
+                f"Received: `names={[first[name.lower()], name]}`"
+            )
     for feature in schema:
         if feature.kind == "text" and drafts.is_unbuilt(feature.vocabulary):
             raise ValueError(
@@ -155,8 +164,8 @@ def _check_options(
     if split not in (None, "time", "random"):
         raise ValueError(f'`split` must be "time" or "random". Received: `{split=}`')
     check_fractions(fractions)
-    if seed < 0:
-        raise ValueError(f"`seed` must not be negative. Received: `{seed=}`")
+    if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool) or seed < 0:
+        raise ValueError(f"`seed` must be an integer of 0 or more. Received: `{seed=}`")
     if not list_separator:
         raise ValueError(f"`list_separator` must not be empty. Received: `{list_separator=}`")
     check_layout(layout)

@@ -86,6 +86,40 @@ def test_files_are_read(tmp_path, encoding, packed):
     pd.testing.assert_frame_equal(search_pairs._read(path, names), frame_by_role())
 
 
+def test_queries_are_texts_whatever_they_look_like(tmp_path):
+    path = tmp_path / "train.csv"
+    queries = ["null", "NA", "None", "nan", "007", "7", "1e3"]
+    rows = [(query, query, 2**60 + n, 3) for n, query in enumerate(queries)]
+    frame(rows).to_csv(path, index=False)
+    names = dict(zip(frame_by_role(), frame(), strict=True))
+    found = search_pairs._read(path, names)
+    assert found["query"].tolist() == queries and found["item"].tolist() == queries
+    assert found["item_id"].tolist() == [2**60 + n for n in range(7)]
+    path.write_text(path.read_text().replace(",3", ".0,3"))
+    assert search_pairs._read(path, names)["item_id"].equals(found["item_id"])
+
+
+@pytest.mark.parametrize(
+    "name, value, message",
+    [
+        ("product_uid", "12.7", "row 3, column 'product_uid': expected an integer"),
+        ("product_uid", "", "row 3, column 'product_uid': expected an integer"),
+        ("product_uid", str(2**63), "row 3, column 'product_uid': expected an integer"),
+        ("product_uid", "inf", "row 3, column 'product_uid': expected an integer"),
+        ("relevance", "high", "row 3, column 'relevance': expected a number.*`value='high'`"),
+        ("relevance", "inf", "row 3, column 'relevance': expected a number"),
+        ("search_term", " ", "row 3, column 'search_term': expected a text"),
+    ],
+)
+def test_bad_values_are_named_with_their_row(tmp_path, name, value, message):
+    path = tmp_path / "train.csv"
+    rows = frame().astype(object)
+    rows.loc[2, name] = value
+    rows.to_csv(path, index=False)
+    with pytest.raises(ValueError, match=message):
+        search_pairs._read(path, dict(zip(frame_by_role(), frame(), strict=True)))
+
+
 def test_queries_are_held_out_whole(tmp_path):
     counts = search_pairs.prepare(
         tmp_path / "out", many(tmp_path / "rows.csv"), held_out=0.2, report=quiet
@@ -134,7 +168,7 @@ def test_a_second_prepare_does_nothing(tmp_path):
         ({"relevance": "score"}, "has no column 'score'"),
         ({"positive_from": 1.0}, "`negative_up_to=1.67`, `positive_from=1.0`"),
         ({"held_out": 0.5}, "`held_out=0.5`"),
-        ({"item_id": "product_title"}, "row 1, column 'product_title': expected a number"),
+        ({"item_id": "product_title"}, "row 1, column 'product_title': expected an integer"),
     ],
 )
 def test_bad_arguments(tmp_path, change, message):

@@ -1,6 +1,8 @@
+import csv as csv_module
 import gzip
 import json
 import pathlib
+import re
 
 import numpy as np
 import pandas as pd
@@ -137,6 +139,146 @@ def test_ids_by_name_and_histories_of_integers(tmp_path, is_parquet):
     assert (history.shares, history.dtype) == ("movie", "string")
 
 
+@pytest.mark.parametrize("is_parquet", [False, True])
+@pytest.mark.parametrize(
+    "ids, dtype",
+    [
+        ([10_000_000_000_000_000_000 + 17 * n for n in range(9)], "string"),
+        ([n - 2**62 for n in range(9)], "string"),
+        ([2**62 + n for n in range(9)], "int64"),
+        ([12.0, 13.0, 1e6, 1e9, 123456789.0, 15.0, 16.0, 17.0, 18.0], "int64"),
+        ([-12.0, 13.0, 1e6, 1e9, 123456789.0, 15.0, 16.0, 17.0, 18.0], "string"),
+    ],
+)
+def test_what_is_called_an_id_is_one_and_stays_apart_from_others(tmp_path, ids, dtype, is_parquet):
+    rows = pd.DataFrame({"user_id": ids * 10, "item": ids * 10, "label": [0, 1] * 45})
+    values = np.array(ids)
+    rows["hist_item"] = [values[[n % 9, n % 7]] if n % 3 else values[:0] for n in range(90)]
+    path = tmp_path / ("rows.parquet" if is_parquet else "rows.csv")
+    if is_parquet:
+        rows.to_parquet(path)
+    else:
+        lists = ["|".join(map(str, row)) for row in rows["hist_item"]]
+        rows.assign(hist_item=lists).to_csv(path, index=False)
+    schema = tabular.infer_schema(path)
+    assert {f.name: (f.role, f.kind, f.dtype) for f in schema if f.name != "hist_item"} == {
+        "user_id": ("user", "id", dtype),
+        "item": ("item", "id", dtype),
+        "label": ("label", "number", "float32"),
+        "group_user_id": ("group", "id", dtype),
+    }
+    prepare(tmp_path / "out", path, schema, split="random")
+    found = pd.concat([stored(tmp_path / "out", name) for name in SPLITS])
+    for name in ("user_id", "item", "group_user_id"):
+        assert found[name].nunique() == 9
+    assert (schema["hist_item"].kind, schema["hist_item"].shares) == ("id", "item")
+    assert {value for row in found["hist_item"] for value in row} == set(found["item"])
+
+
+@pytest.mark.parametrize("is_parquet", [False, True])
+def test_missing_ids_and_ids_that_begin_with_zeros(tmp_path, is_parquet):
+    rows = pd.DataFrame({"user_id": [7.0, None, 9.0, 7.0] * 10, "label": [0, 1] * 20})
+    rows["item_id"] = ["07", "7", "", "8"] * 10
+    rows["anonymous_id"] = [-1, 3, 4, 5] * 10
+    path = tmp_path / ("rows.parquet" if is_parquet else "rows.csv")
+    (rows.to_parquet if is_parquet else rows.to_csv)(path, index=False)
+    prepare(tmp_path / "out", path)
+    schema = Schema.load(tmp_path / "out")
+    assert [schema[n].dtype for n in ("user_id", "item_id", "anonymous_id")] == [
+        "int64",
+        "string",
+        "int64",
+    ]
+    assert set(lines(tmp_path / "out", "user_id")) == {"7", "9"}
+    assert set(lines(tmp_path / "out", "item_id")) == {"07", "7", "8"}
+    assert set(lines(tmp_path / "out", "anonymous_id")) == {"3", "4", "5"}
+
+
+def uncommon(kind: str) -> pd.DataFrame | pa.Table:
+    rows = clicks()
+    rows["history_item_id"] = [row.split("|") if row else [] for row in rows["history_item_id"]]
+    if kind == "struct":
+        rows["odd"] = [{"a": 1}] * len(rows)
+    if kind == "duration":
+        rows["odd"] = pd.to_timedelta(range(len(rows)), unit="s")
+    if kind == "list<null>":
+        rows["odd"] = [[]] * len(rows)
+    if kind == "null":
+        rows["odd"] = None
+    if kind == "lists":
+        rows["odd"] = [[0.5] * (1 + n % 2) for n in range(len(rows))]
+    if kind == "missing":
+        rows["odd"] = [None, *range(1, len(rows))]
+    if kind == "case":
+        rows["Item_ID"] = rows["item_id"]
+    return rows
+
+
+@pytest.mark.parametrize(
+    "kind, name, reason",
+    [
+        ("struct", "odd", "values of type struct<a: int64> cannot be features"),
+        ("duration", "odd", "values of type duration.*cannot be features"),
+        ("list<null>", "odd", "values of type list<.*: null> cannot be features"),
+        ("null", "odd", "values of type null cannot be features"),
+        ("lists", "odd", "its lists hold 1 to 2 numbers"),
+        ("missing", "odd", "1 of its numbers are missing: fill them in"),
+        ("case", "Item_ID", "its name and 'item_id' differ in case alone"),
+    ],
+)
+def test_columns_of_parquet_that_cannot_be_features_are_left_out(tmp_path, kind, name, reason):
+    path, said = tmp_path / "part=1" / "rows.parquet", []
+    path.parent.mkdir()
+    uncommon(kind).to_parquet(path)
+    tabular.prepare(tmp_path / "out", tmp_path / "part=1", report=said.append)
+    assert re.match(f"Column '{name}' is left out: {reason}", said[0])
+    assert {name, "part"}.isdisjoint(Schema.load(tmp_path / "out").names)
+    schema = Schema((*tabular.infer_schema(path), Feature(name, "group")))
+    if kind not in ("null", "missing"):
+        with pytest.raises(ValueError, match="hold values|holds lists|more than case"):
+            prepare(tmp_path / "out", path, schema)
+
+
+def test_columns_of_a_csv_that_cannot_be_features_are_left_out(csv, tmp_path):
+    rows = clicks().rename(columns={"city": "the city"})
+    rows["height"], rows["Item_id"] = ["", "nan", *range(len(rows) - 2)], rows["item_id"]
+    rows.to_csv(csv)  # With pandas' index, which has no name.
+    said = []
+    tabular.prepare(tmp_path / "out", csv, report=said.append)
+    assert said[:4] == [
+        "Column '' is left out: it has no name",
+        "Column 'the city' is left out: its name must be letters, digits and underscores, a letter "
+        "first",
+        "Column 'Item_id' is left out: its name and 'item_id' differ in case alone",
+        "Column 'height' is left out: 2 of its numbers are missing: fill them in to use it",
+    ]
+    schema = Schema((*tabular.infer_schema(csv), Feature("height", "context", kind="number")))
+    with pytest.raises(ValueError, match="'height', row 0: expected a finite number. .*value=''"):
+        prepare(tmp_path / "out", csv, schema)
+
+
+def test_a_part_whose_histories_are_all_empty(tmp_path):
+    rows = clicks()
+    rows["history_item_id"] = [row.split("|") if row else [] for row in rows["history_item_id"]]
+    rows[:40].to_parquet(tmp_path / "a.parquet")
+    rows[40:].assign(history_item_id=[[]] * 20).to_parquet(tmp_path / "b.parquet")
+    prepare(tmp_path / "out", tmp_path, tabular.infer_schema(tmp_path / "a.parquet"))
+    assert not stored(tmp_path / "out", "test")["history_item_id"].map(len).any()
+
+
+def test_files_of_the_same_columns_in_another_order(tmp_path):
+    rows = clicks()
+    parts, whole = tmp_path / "parts", tmp_path / "whole.csv"
+    parts.mkdir()
+    rows.to_csv(whole, index=False)
+    rows[:30].to_csv(parts / "a.csv", index=False)
+    rows[30:][rows.columns[::-1]].to_csv(parts / "b.csv", index=False)
+    assert tabular.infer_schema(parts) == tabular.infer_schema(whole)
+    rows[30:].drop(columns="price").to_csv(parts / "b.csv", index=False)
+    with pytest.raises(ValueError, match="b.csv: missing column 'price', which .*a.csv has"):
+        tabular.infer_schema(parts)
+
+
 def test_a_csv_becomes_what_a_model_reads(csv, tmp_path):
     out = tmp_path / "out"
     prepared = prepare(out, csv)
@@ -200,6 +342,38 @@ def test_parquet_gzip_and_a_folder_of_parts_give_the_same(csv, tmp_path):
             )
 
 
+def test_between_tabs_a_quote_swallows_no_rows(tmp_path):
+    path = tmp_path / "clicks.tsv"
+    titles = [f"t{n}" for n in range(200)]
+    titles[20] = titles[60] = '"x'
+    titles[30:34] = ['a "jug", blue', '"', '3" pipe', ""]
+    rows = pd.DataFrame({"title": titles, "n": range(200), "label": [0, 1] * 100})
+    plain = ["\t".join(map(str, row)) for row in rows.to_numpy()]
+    path.write_text("\n".join(['"title"\tn\tlabel', *plain, ""]))
+    prepare(tmp_path / "plain", path, split="random")
+    rows.to_csv(path, index=False, sep="\t", quoting=csv_module.QUOTE_NONNUMERIC)
+    prepare(tmp_path / "quoted", path, split="random")
+    for folder in (tmp_path / "plain", tmp_path / "quoted"):
+        found = pd.concat([stored(folder, name) for name in SPLITS]).sort_values("n")
+        assert [title.decode() for title in found["title"]] == titles
+
+
+@pytest.mark.parametrize("title", ["two\nlines", "two\tcolumns"])
+def test_between_tabs_a_value_in_quotes_is_one_of_one_line(tmp_path, title):
+    path = tmp_path / "clicks.tsv"
+    rows = pd.DataFrame({"user_id": range(9), "title": ["x"] * 8 + [title], "label": [0] * 9})
+    schema = Schema(
+        (
+            Feature("title", "item", kind="text"),
+            Feature("label", "label", kind="number"),
+        )
+    )
+    rows.to_csv(path, index=False, sep="\t")
+    for given in (schema, None):
+        with pytest.raises(ValueError, match=r"(?s)clicks.tsv cannot.*\b10\b.* nor a line break"):
+            prepare(tmp_path / "out", path, given)
+
+
 def test_a_random_split_is_the_same_each_time_and_another_with_another_seed(csv, tmp_path):
     frame = clicks(2000)
     frame.to_csv(csv, index=False)
@@ -256,6 +430,39 @@ def test_numbers_vectors_and_missing_values(tmp_path):
     assert "-1" not in lines(tmp_path / "out", "item_id")
     assert pd.read_parquet(tmp_path / "out" / "users.parquet").empty
     assert pd.read_parquet(tmp_path / "out" / "items.parquet")["item_id"].tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "%Y-%m-%d %H:%M:%S",
+        "%Y-%m-%dT%H:%M:%SZ",
+        "%Y-%m-%dT%H:%M:%S+00:00",
+        "%Y-%m-%dT%H:%M:%S.%f",
+        "%Y-%m-%dT%H:%M:%S.%f789",
+        "%Y-%m-%dT%H:%M:%S.%f789Z",
+    ],
+)
+def test_times_in_the_forms_of_iso_8601(csv, tmp_path, form):
+    rows = clicks()
+    rows["time"] = pd.to_datetime(rows["time"], unit="s").dt.strftime(form)
+    rows.to_csv(csv, index=False)
+    prepare(tmp_path / "out", csv)
+    found = pd.concat([stored(tmp_path / "out", name) for name in SPLITS])
+    assert found["time"].tolist() == clicks()["time"].tolist()
+
+
+def test_times_of_another_zone_and_of_both_kinds(csv, tmp_path):
+    rows = clicks()
+    times = pd.to_datetime(rows["time"], unit="s")
+    rows["time"] = (times + pd.Timedelta("2h")).dt.strftime("%Y-%m-%d %H:%M:%S+02:00")
+    rows.to_csv(csv, index=False)
+    prepare(tmp_path / "out", csv)
+    assert stored(tmp_path / "out", "train")["time"].tolist() == clicks()["time"].tolist()[:48]
+    rows.loc[7, "time"] = str(times[7])
+    rows.to_csv(csv, index=False)
+    with pytest.raises(ValueError, match="with a zone and without, .*:47'` in row 7, .*02:00'` in"):
+        prepare(tmp_path / "out", csv)
 
 
 @pytest.mark.parametrize("is_parquet", [False, True])
@@ -389,6 +596,9 @@ def test_another_encoding_is_named_with_byte_and_line(tmp_path, name):
     message = r"clicks.csv\S* is not UTF-8 \(byte 0xf6 at line 3\): convert it$"
     with pytest.raises(ValueError, match=message):
         prepare(tmp_path / "out", path)
+    features = [Feature("city", "user", "text"), Feature("click", "label", "number")]
+    with pytest.raises(ValueError, match=message):  # Read by pyarrow, not scanned before.
+        prepare(tmp_path / "out", path, Schema(features))
 
 
 def test_bad_arguments(csv, tmp_path):
@@ -397,7 +607,7 @@ def test_bad_arguments(csv, tmp_path):
     more = Schema((*schema, Feature("age", "user", kind="number")))
     words = drafts.with_vocabularies(schema, {"item_title": drafts.unbuilt("item_title")})
     for options, message in (
-        ({"path": tmp_path / "nothing"}, "no CSV or Parquet file"),
+        ({"path": tmp_path / "nothing"}, "no such file or folder"),
         ({"schema": tmp_path / "nothing.json"}, "No schema there"),
         ({"schema": more}, "clicks.csv: missing column 'age'.*columns="),
         ({"schema": words}, "'item_title': the words of a text"),
@@ -406,7 +616,7 @@ def test_bad_arguments(csv, tmp_path):
         ({"schema": Schema(tuple(f for f in schema if f.role != "label"))}, "no feature with"),
         ({"fractions": (1.0, 0.0, 0.0)}, "`fractions` must be"),
         ({"layout": "rows"}, "`layout` must be one of .*`layout='rows'`"),
-        ({"seed": -1}, "`seed` must not be negative"),
+        ({"seed": -1}, "`seed` must be an integer of 0 or more"),
         ({"list_separator": ""}, "`list_separator` must not be empty"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -414,6 +624,27 @@ def test_bad_arguments(csv, tmp_path):
     assert not list(tmp_path.glob(".out*"))
     with pytest.raises(ValueError, match="no such column. Received: `label='clicked'`"):
         tabular.infer_schema(csv, label="clicked")
+
+
+def test_a_seed_of_numpy_and_bad_seeds(csv, tmp_path):
+    prepare(tmp_path / "out", csv, split="random", seed=np.int64(3), negative_seed=np.int64(1))
+    assert prepare(tmp_path / "out", csv, split="random", seed=3, negative_seed=1).reused
+    for seed in (-1, 0.5, True):
+        with pytest.raises(ValueError, match="`seed` must be an integer.*Received: `seed="):
+            prepare(tmp_path / "out", csv, seed=seed)
+
+
+def test_values_of_several_lines_are_hashed(csv, tmp_path):
+    rows = clicks()
+    rows.loc[5, "city"] = "Ulm\nMitte"
+    rows.to_csv(csv, index=False)
+    schema = tabular.infer_schema(csv)
+    assert schema["city"].vocabulary.hashed and not schema["item_id"].vocabulary.hashed
+    prepare(tmp_path / "out", csv)
+    assert stored(tmp_path / "out", "train")["city"][5] == b"Ulm\nMitte"
+    looked_up = drafts.with_vocabularies(schema, {"city": drafts.unbuilt("city")})
+    with pytest.raises(ValueError, match="^Column 'city' .* hash the column.*'Ulm.nMitte'`$"):
+        prepare(tmp_path / "looked_up", csv, looked_up)
 
 
 def test_bad_drafts(tmp_path):
@@ -430,6 +661,17 @@ def test_bad_drafts(tmp_path):
     Vocabulary.write(tmp_path / "vocabularies" / "x.txt", ["a"])
     with pytest.raises(ValueError, match="changed after its schema was written"):
         drafts.load(path)
+
+
+def test_hidden_copies_in_a_folder_are_no_rows(tmp_path):
+    folder = tmp_path / "_raw"  # Its own name is the user's choice.
+    for name in ("c.csv", ".ipynb_checkpoints/c-checkpoint.csv", "_temporary/0/c.csv", ".c.csv"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        clicks().to_csv(folder / name, index=False)
+    assert sum(prepare(tmp_path / "out", folder).rows.values()) == len(clicks())
+    (folder / "c.csv").unlink()
+    with pytest.raises(ValueError, match="no CSV or Parquet file"):
+        prepare(tmp_path / "out", folder)
 
 
 def test_a_missing_column_of_the_second_file_is_named(tmp_path):
