@@ -15,7 +15,6 @@ SERVING = [
 EXTRAS = {
     "text": TEXT,
     "serving": SERVING,
-    "online": ["lmdb>=1.4", "redis>=5.0", "fastapi>=0.110", "uvicorn>=0.29"],
     "spark": ["pyspark>=3.5"],
     "ray": ["ray>=2.30"],
     "tfrs": ["tensorflow-recommenders>=0.7.3"],

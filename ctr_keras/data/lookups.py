@@ -6,7 +6,7 @@ import pathlib
 
 import tensorflow as tf
 
-from ctr_keras.data.vector_table import ITEM_VECTORS, TEXT_VECTORS, VectorTable
+from ctr_keras.data.vector_table import ITEM_VECTORS, TEXT_VECTORS, VectorTable, beside
 from ctr_keras.encoding import FeatureEncoder
 from ctr_keras.schema import Feature, Schema
 
@@ -43,9 +43,7 @@ class Lookups:
             kind = TEXT_VECTORS if feature.is_encoded_text else ITEM_VECTORS
             if kind not in opened:
                 path = paths[kind]
-                # A split may be a link to that of other data, beside which other vectors lie.
-                beside = pathlib.Path(os.path.abspath(folder)).parent / kind
-                opened[kind] = VectorTable.open(beside if path is None else path)
+                opened[kind] = VectorTable.open(beside(folder, kind) if path is None else path)
             tables[feature.name] = table = opened[kind]
             if feature.width != table.width:
                 raise ValueError(

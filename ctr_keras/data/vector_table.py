@@ -232,6 +232,12 @@ class VectorTable:
         return f"{self.folder}: {len(self):,} vectors of {self.width} floats by {self.encoder}"
 
 
+def beside(split: str | os.PathLike, kind: str) -> pathlib.Path:
+    """Where the vectors lie that go with a split: `TEXT_VECTORS` or `ITEM_VECTORS`."""
+    # A split may be a link to that of other data, beside which other vectors lie.
+    return pathlib.Path(os.path.abspath(split)).parent / kind
+
+
 def _key_of(keys: Sequence | np.ndarray) -> np.ndarray:
     """Integers that name strings or ids, the same on every machine."""
     values = np.asarray(keys)

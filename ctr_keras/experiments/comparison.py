@@ -11,6 +11,7 @@ from scipy import stats
 from ctr_keras.experiments.runs import Outcome
 
 _NAMES = {"auc": "AUC", "gauc": "GAUC"}
+_AT_CAP = "*: best at the cap of epochs, so still climbing: "
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,14 +61,23 @@ class Comparison:
                 f"{line['label']:<{width}}{line['auc']:>7.4f} ± {line['auc_std']:.4f}"
                 f"{gauc:>9}{line['log_loss']:>10.4f}"
                 f"{''.join(self._gain(line, metric) for metric in self.metrics)}"
-                f"{line['best_epoch']:>7.1f}{seconds:>6}"
+                f"{line['best_epoch']:>7.1f}{'*' if line['seeds_at_cap'] else ' '}{seconds:>5}"
             )
         seeds = len(self.methods[0].outcomes)
         lines.append(
             f"test rows, {seeds} seeds; gain: over {self._baselines()}, p: paired t-test; "
             "epoch: the best one on the validation rows, s: seconds of a training"
         )
-        return "\n".join(lines)
+        return "\n".join([*lines, *self._cut_off()])
+
+    def _cut_off(self) -> list[str]:
+        """A line on the methods that might be better with more epochs, if there are any."""
+        found = [
+            f"{line['label'].strip()} for {line['seeds_at_cap']} of {len(line['aucs'])} seeds"
+            for line in map(self._line, self.methods)
+            if line["seeds_at_cap"]
+        ]
+        return [] if not found else [_AT_CAP + ", ".join(found)]
 
     def _baselines(self) -> str:
         named = sorted({method.against for method in self.methods if method.against is not None})
@@ -85,6 +95,7 @@ class Comparison:
             "log_loss": float(method.values("log_loss").mean()),
             "calibration_ratio": float(method.values("calibration_ratio").mean()),
             "best_epoch": float(np.mean([outcome.best_epoch for outcome in method.outcomes])),
+            "seeds_at_cap": sum(outcome.is_at_cap for outcome in method.outcomes),
             "seconds": median_seconds(method.outcomes),
         }
         if method.against is not None:

@@ -47,6 +47,11 @@ class Outcome:
     by_frequency: dict[str, Any] | None = None
     history: list[dict[str, float]] = dataclasses.field(default_factory=list)
 
+    @property
+    def is_at_cap(self) -> bool:
+        """Whether the last epoch was the best: a training ends so only at the cap of epochs."""
+        return self.best_epoch == self.epochs
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:

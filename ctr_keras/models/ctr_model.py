@@ -256,6 +256,12 @@ class CTRModel(keras.Model):
         # Evaluation does not compute the parts of the loss: their trackers would say 0.
         return _without(super().test_step(data), self._loss_trackers)
 
+    def _get_metrics_result_or_logs(self, logs):
+        # Where the logs leave out a metric, as those of both steps may, Keras would take what the
+        # last step found, and GAUC has no value inside of a step.
+        found = self.get_metrics_result()
+        return {name: found.get(name, value) for name, value in logs.items()}
+
     def _forward(self, x, y, sample_weight):
         """Probability, total loss, and its named parts, in training."""
         inputs = {name: x[name] for name in self.input}

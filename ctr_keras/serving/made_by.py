@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from ctr_keras.data.vector_table import TEXT_VECTORS, VectorTable
 from ctr_keras.serving.model_card import MODEL_CARD_FILE
 from ctr_keras.training.checkpoint import text_encoder_of
+from ctr_keras.training.made_by import check_encoder, is_same_encoder
 
 
 def check_made_by(
@@ -27,7 +28,7 @@ def check_made_by(
         ValueError: it has other weights, or reads another number of tokens.
     """
     expected = text_encoder_of(model) or _by_data(data)
-    if expected is not None and _essence(expected) != _essence(encoder):
+    if expected is not None and not is_same_encoder(expected, encoder):
         raise ValueError(
             f"The model learned from vectors that another encoder made, {expected}: `--encoder` "
             "and `--max-tokens` must be those of `ctr-keras encode`. "
@@ -49,20 +50,10 @@ def check_item_vectors(version: str | os.PathLike, vectors: VectorTable) -> None
     """
     card = pathlib.Path(version) / MODEL_CARD_FILE
     expected = json.loads(card.read_text()).get("item_vectors") if card.is_file() else None
-    if expected is not None and _essence(expected) != _essence(vectors.encoder):
-        raise ValueError(
-            f"The model learned from vectors of items made by {expected}, and {vectors.folder} has "
-            f"others. Received: `item_vectors.encoder={vectors.encoder}`"
-        )
+    check_encoder(expected, vectors, "item")
 
 
 def _by_data(data: str | os.PathLike | None) -> dict[str, str] | None:
     if data is None or not (pathlib.Path(data) / TEXT_VECTORS).exists():
         return None
     return VectorTable.of_texts(data).encoder
-
-
-def _essence(encoder: Mapping[str, str]) -> dict[str, str]:
-    """Without its name, where more tells it from others: its folder may have been moved."""
-    more = {name: value for name, value in encoder.items() if name != "encoder"}
-    return more or dict(encoder)

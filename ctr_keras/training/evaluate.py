@@ -14,6 +14,7 @@ from ctr_keras import data, metrics
 from ctr_keras.models import CTRModel
 from ctr_keras.models.inference import inference_function
 from ctr_keras.schema import MISSING_INT, Vocabulary
+from ctr_keras.training.made_by import check_vectors_beside
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,9 +88,10 @@ def evaluate(
         progress: Called with the number of rows after each batch.
 
     Raises:
-        ValueError: the file is no model of this package, or the data has other columns.
+        ValueError: the file is no model of this package, the data has other columns, or vectors
+            that others made than those that the model learned from.
     """
-    model = load_model(model) if not isinstance(model, CTRModel) else model
+    model = model_for(model, path)
     rows = data.read(path, model.schema, batch_size)
     found = _evaluation(predictions(model, rows, progress))
     return dataclasses.replace(found, negative_ratio=rows.negative_ratio)
@@ -157,6 +159,21 @@ def scenario_names(vocabulary: Vocabulary | None, ids: np.ndarray) -> np.ndarray
         return ids.astype(str)
     values = pathlib.Path(vocabulary.file).read_text("utf-8").removesuffix("\n").split("\n")
     return np.array(["(none)", "(unknown)", *values])[ids]
+
+
+def model_for(model: CTRModel | str | os.PathLike, *splits: str | os.PathLike) -> CTRModel:
+    """The model, or that of a `.keras` file, whose training tells which vectors it may be shown.
+
+    Raises:
+        ValueError: the file is no model of this package, or another encoder made the vectors that
+            go with a split.
+    """
+    if isinstance(model, CTRModel):
+        return model
+    loaded = load_model(model)
+    for split in splits:
+        check_vectors_beside(model, split)
+    return loaded
 
 
 def load_model(path: str | os.PathLike) -> CTRModel:

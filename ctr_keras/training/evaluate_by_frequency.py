@@ -9,7 +9,7 @@ import numpy as np
 
 from ctr_keras import data, metrics
 from ctr_keras.models import CTRModel
-from ctr_keras.training.evaluate import load_model, predictions
+from ctr_keras.training.evaluate import model_for, predictions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,14 +64,15 @@ def evaluate_by_frequency(
         progress: Called with the number of rows after each batch.
 
     Raises:
-        ValueError: there are fewer items than groups, the model is no model of this package, or
-            the data has other columns.
+        ValueError: there are fewer items than groups, the model is no model of this package,
+            the data has other columns, or vectors that others made than those that the model
+            learned from.
 
     Reference:
         [Sheng et al., 2024: Enhancing Taobao Display Advertising with Multimodal
         Representations](https://arxiv.org/abs/2407.19467), figure 6 b
     """
-    model = load_model(model) if not isinstance(model, CTRModel) else model
+    model = model_for(model, path)
     group = data.frequency_groups(train, path, groups, item=item)
     found = predictions(model, data.read(path, model.schema, batch_size), progress)
     parts = [

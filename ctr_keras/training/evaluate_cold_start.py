@@ -11,7 +11,7 @@ import numpy as np
 from ctr_keras import data, metrics
 from ctr_keras.models import CTRModel
 from ctr_keras.training.adapted_scores import adapted_scores
-from ctr_keras.training.evaluate import gauc_of, load_model, predictions
+from ctr_keras.training.evaluate import gauc_of, model_for, predictions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,9 +89,10 @@ def evaluate_cold_start(
 
     Raises:
         ValueError: `few` is not positive, the model is no model of this package, it cannot adapt,
-            or the data has other columns.
+            the data has other columns, or vectors that others made than those that the model
+            learned from.
     """
-    model = load_model(model) if not isinstance(model, CTRModel) else model
+    model = model_for(model, path, *([] if adapt is None else [train]))
     slices = data.cold_slices(train, path, few, user=user, item=item)
     rows = data.read(path, model.schema, batch_size)
     found = predictions(model, rows, progress)

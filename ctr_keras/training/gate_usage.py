@@ -11,7 +11,7 @@ from ctr_keras import data
 from ctr_keras.models import CTRModel
 from ctr_keras.models.inference import inference_function
 from ctr_keras.schema import RESERVED_IDS
-from ctr_keras.training.evaluate import load_model, scenario_names
+from ctr_keras.training.evaluate import model_for, scenario_names
 
 _READ_ROWS = 8192
 
@@ -71,7 +71,7 @@ def gate_usage(model: CTRModel | str | os.PathLike, path: str | os.PathLike) -> 
     Raises:
         ValueError: the model has no gates, or no row is of a scenario that it knows.
     """
-    model = load_model(model) if not isinstance(model, CTRModel) else model
+    model = model_for(model, path)
     if "gates" not in model.tensors:
         raise ValueError(
             f"The model must have gates, as MMoE and PLE have. Received: `model={model.name!r}`"

@@ -90,9 +90,9 @@ def test_key_depends_on_what_a_run_depends_on(prepared, tmp_path, small_schema):
     assert Run(str(other), "DIN", {"embedding_dim": 4}).key != run.key
 
 
-def outcome(auc, seconds=1.0):
+def outcome(auc, seconds=1.0, epochs=5, best_epoch=2):
     evaluation = {"auc": auc, "gauc": auc, "log_loss": 1 - auc, "calibration_ratio": 1.0}
-    return Outcome(evaluation, 1, 1, seconds, 10, 100, None)
+    return Outcome(evaluation, epochs, best_epoch, seconds, 10, 100, None)
 
 
 def test_comparison():
@@ -113,6 +113,17 @@ def test_comparison():
     assert second["p"] == pytest.approx(1 - t / np.sqrt(t**2 + 2), rel=1e-6)
     assert "B" in table.to_text() and "+0.0300" in table.to_text()
     assert paired(np.array([0.5]), np.array([0.4])) == {"gain": pytest.approx(0.1), "p": None}
+
+
+def test_comparison_marks_what_the_cap_of_epochs_cut_off():
+    stopped, cut = outcome(0.7), outcome(0.7, best_epoch=5)
+    plain = Comparison("table", [Method("A", [stopped] * 2)])
+    assert "*" not in plain.to_text() and plain.to_dict()["methods"][0]["seeds_at_cap"] == 0
+    marked = Comparison("table", [*plain.methods, Method("B", [stopped, cut], "A")])
+    _, _, first, second, _, footer = marked.to_text().splitlines()
+    assert "*" not in first and "3.5*" in second and len(first) == len(second)
+    assert footer == "*: best at the cap of epochs, so still climbing: B for 1 of 2 seeds"
+    assert marked.to_dict()["methods"][1]["seeds_at_cap"] == 1
 
 
 def test_relevance_by_hand(small_schema, small_data):

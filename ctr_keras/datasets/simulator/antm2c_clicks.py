@@ -14,13 +14,13 @@ have much in common and something of their own. The item is clicked with probabi
 import numpy as np
 
 from ctr_keras.datasets.simulator.antm2c_exposures import SCENES, AntM2CConfig, Shelf
+from ctr_keras.datasets.simulator.click_rate import bias_for, sigmoid
 from ctr_keras.datasets.simulator.world import USERS_PER_CHUNK, VIEW_STREAM, World
 
 _PILOT_STREAM = 5
 _PILOT_CHUNKS = 16
 _SCENE_TILT = 0.5
 _SCENE_DRIFT = 0.5
-_STEPS = 60
 
 
 class Users:
@@ -63,7 +63,7 @@ class Clicks:
         self, users: Users, user: np.ndarray, item: np.ndarray, scene: np.ndarray
     ) -> np.ndarray:
         """Of each row: a user's position in the chunk, an item and a scenario."""
-        return _sigmoid(self._bias[scene] + self._liking(users, user, item, scene))
+        return sigmoid(self._bias[scene] + self._liking(users, user, item, scene))
 
     def _liking(
         self, users: Users, user: np.ndarray, item: np.ndarray, scene: np.ndarray
@@ -91,18 +91,4 @@ class Clicks:
                 item = shelf.draw(scene, is_last, random)
                 found.append(self._liking(users, user, item, scene))
         rates = zip(likings, config.click_rates, strict=True)
-        return np.array([_solve(np.concatenate(found), rate) for found, rate in rates])
-
-
-def _solve(liking: np.ndarray, rate: float) -> float:
-    """The number whose sum with `liking` has `rate` as its mean probability, by bisection."""
-    low, high = -50.0, 50.0
-    for _ in range(_STEPS):
-        middle = (low + high) / 2
-        is_low = _sigmoid(middle + liking).mean() < rate
-        low, high = (middle, high) if is_low else (low, middle)
-    return (low + high) / 2
-
-
-def _sigmoid(logit: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-logit))
+        return np.array([bias_for(np.concatenate(found), rate) for found, rate in rates])

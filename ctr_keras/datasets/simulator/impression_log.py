@@ -8,6 +8,7 @@ import numpy as np
 from ctr_keras.columns import Columns, Ragged
 from ctr_keras.data.history import PastEvents
 from ctr_keras.datasets.simulator import clock
+from ctr_keras.datasets.simulator.click_rate import bias_for, sigmoid
 from ctr_keras.datasets.simulator.world import VIEW_STREAM, Journey, World, by_user
 
 DAYS = 10
@@ -85,7 +86,7 @@ def impressions(journey: Journey, lengths: np.ndarray, bias: float) -> Log:
         users = np.flatnonzero(log.made[step])
         log.breaks[step, users] = journey.move(users)
         shown = journey.propose(users, 1, EXPLORE)
-        probability = _sigmoid(bias + journey.score(users, shown)[:, 0])
+        probability = sigmoid(bias + journey.score(users, shown)[:, 0])
         clicked = journey.random.random(len(users)) < probability
         journey.click(users[clicked], shown[clicked, 0])
         log.item[step, users] = shown[:, 0]
@@ -107,28 +108,12 @@ def find_bias(world: World, config: ImpressionsConfig) -> float:
         log = impressions(journey, lengths, bias)
         probability = log.probability[log.made]
         score = np.log(probability / (1 - probability)) - bias
-        bias = _solve(score, config.click_rate)
+        bias = bias_for(score, config.click_rate)
     return bias
-
-
-def _solve(score: np.ndarray, rate: float) -> float:
-    """The number whose sum with `score` has `rate` as its mean probability, by bisection."""
-    low, high = -50.0, 50.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        if _sigmoid(middle + score).mean() < rate:
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2
 
 
 def _past_lengths(config: ImpressionsConfig, users: int, random: np.random.Generator) -> np.ndarray:
     return clock.counts(config.mean_past_clicks, users, random, least=0)
-
-
-def _sigmoid(logit: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-logit))
 
 
 def rows_of(
