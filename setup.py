@@ -15,9 +15,6 @@ SERVING = [
 EXTRAS = {
     "text": TEXT,
     "serving": SERVING,
-    "spark": ["pyspark>=3.5"],
-    "ray": ["ray>=2.30"],
-    "tfrs": ["tensorflow-recommenders>=0.7.3"],
     "dev": [
         *TEXT,
         *SERVING,
