@@ -15,7 +15,7 @@ from keras import KerasTensor
 from ctr_keras import metrics as ctr_metrics
 from ctr_keras.models.inference_graph import InferenceGraph
 from ctr_keras.models.recalibration import recalibrated
-from ctr_keras.negative_ratio import check_negative_ratio
+from ctr_keras.negative_ratio import check_negative_ratio, negative_ratio_of
 from ctr_keras.optimizers import LazyAdam, LossScaleOptimizer
 from ctr_keras.optimizers.build_first import build_optimizer
 from ctr_keras.schema import MISSING_INT, Schema
@@ -187,15 +187,14 @@ class CTRModel(keras.Model):
         """Train, as `keras.Model.fit` does.
 
         Where `x` has an attribute `negative_ratio`, as what `ck.data.read` returns has, the model
-        takes it over; otherwise its own stays. The loss and metrics of the training rows are those
-        of the rows as sampled, the `val_` ones those of corrected probabilities, so validation
-        rows must be whole.
+        takes it over, also through `map`, `take` and the like; otherwise its own stays. What is
+        made of whole rows may have lost negatives on the way: there its own stays too. The loss
+        and metrics of the training rows are those of the rows as sampled, the `val_` ones those of
+        corrected probabilities, so validation rows must be whole.
         """
-        ratio = getattr(x, "negative_ratio", None)
-        if ratio is not None:
-            self.negative_ratio = ratio
-        validation_ratio = getattr(kwargs.get("validation_data"), "negative_ratio", 1.0)
-        if validation_ratio != 1:
+        self._take_ratio(x)
+        validation_ratio = negative_ratio_of(kwargs.get("validation_data"))
+        if validation_ratio not in (None, 1):
             warnings.warn(
                 "The validation rows lack negatives, so log loss and calibration on them say "
                 f"nothing of all rows. Received: `validation_data` with {validation_ratio=}",
@@ -206,6 +205,22 @@ class CTRModel(keras.Model):
             if kwargs.get("steps_per_epoch") is None:
                 warnings.filterwarnings("ignore", "Your input ran out of data")
             return super().fit(x, *args, **kwargs)
+
+    def _take_ratio(self, x: Any) -> None:
+        """Take over the share of the negatives that training rows hold, where it can be told."""
+        ratio = negative_ratio_of(x)
+        if ratio is None:
+            return
+        if hasattr(x, "negative_ratio") or ratio < 1 or self.negative_ratio == 1:
+            self.negative_ratio = ratio
+            return
+        warnings.warn(
+            "Rows that are made of a whole data set may lack negatives or not, so the model goes "
+            "on to correct for the share that it was told before: set the attribute "
+            "`negative_ratio` of the rows to the one that they hold. "
+            f"Received: `x` without it, `model.negative_ratio={self.negative_ratio}`",
+            stacklevel=3,
+        )
 
     def call(self, inputs, training=None, mask=None):
         missing = [name for name in self.input if name not in inputs]
