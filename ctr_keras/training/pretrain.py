@@ -125,8 +125,8 @@ def pretrain(
         progress: Whether to show progress on standard error.
 
     Raises:
-        ValueError: the data, a picture or a setting is not usable, or `config.out` holds a training
-            with other settings.
+        ValueError: the data, a picture or a setting is not usable, `config.out` holds a training
+            with other settings, or the loss of an epoch is not finite.
     """
     if config.epochs < 1:
         raise ValueError(f"`epochs` must be positive. Received: `epochs={config.epochs}`")
@@ -156,7 +156,7 @@ def pretrain(
             validation_data=pairs.read("valid"),
             initial_epoch=epoch,
             epochs=config.epochs,
-            callbacks=[_PairAccuracy(pairs), checkpoint, *bar],
+            callbacks=[_PairAccuracy(pairs), *bar, checkpoint],
             verbose=0,
             shuffle=False,  # The reader shuffles.
         )

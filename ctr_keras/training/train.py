@@ -118,8 +118,8 @@ def train(config: TrainingConfig, *, restart: bool = False, progress: bool = Tru
         progress: Whether to show progress on standard error.
 
     Raises:
-        ValueError: the data or a setting is not usable, or `config.out` holds a training with
-            other settings or another schema.
+        ValueError: the data or a setting is not usable, `config.out` holds a training with other
+            settings or another schema, or the loss of an epoch is not finite.
     """
     if progress and takes_item_vectors(config.model):
         _report_missing_vectors(config.data)
@@ -135,7 +135,8 @@ def _train(config: TrainingConfig, restart: bool, progress: bool) -> Training:
     rows = _training_rows(config, model, epoch)
     valid = _validation_rows(config, model)
     if epoch < config.epochs and not checkpoint.is_over:
-        callbacks = [checkpoint, *([ProgressBar(batches_of(rows))] if progress else [])]
+        # The checkpoint, which may end training by an error, comes when the bar has stopped.
+        callbacks = [*([ProgressBar(batches_of(rows))] if progress else []), checkpoint]
         if isinstance(model, TaskModel):
             adapted = AdaptedAUC(config.data, _task_key(config, model), config.support)
             callbacks.insert(0, adapted)  # The checkpoint goes by it.

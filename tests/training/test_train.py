@@ -13,6 +13,7 @@ import pytest
 
 import ctr_keras as ck
 from ctr_keras import training
+from ctr_keras.training.checkpoint import Checkpoint
 from ctr_keras.training.evaluate import Predictions, _evaluation, scenario_names
 from tests.conftest import make_rows
 
@@ -115,6 +116,22 @@ def test_patience_ends_training(prepared, tmp_path):
     trained = training.train(settings, progress=False)
     assert len(trained.history) == trained.best_epoch + 1 + 2 < 30
     assert training.train(settings, progress=False).history == trained.history
+
+
+def test_an_epoch_that_diverges_is_an_error_and_not_kept(prepared, tmp_path):
+    settings = quick(prepared, tmp_path, learning_rate=1e30)
+    with pytest.raises(ValueError, match=r"Epoch 1: the loss is nan.*`learning_rate`.*loss=nan"):
+        training.train(settings, progress=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_was_kept_before_an_epoch_that_diverges_stays(trained_copy):
+    before = {path.name: path.read_bytes() for path in trained_copy.iterdir()}
+    checkpoint = Checkpoint(trained_copy, {})
+    checkpoint.history = json.loads(before["state.json"])["history"]
+    with pytest.raises(ValueError, match="Epoch 2: the val_loss is inf"):
+        checkpoint.on_epoch_end(1, {"loss": 0.5, "val_loss": float("inf"), "val_auc": 0.9})
+    assert {path.name: path.read_bytes() for path in trained_copy.iterdir()} == before
 
 
 def test_options_may_be_tuples(prepared, tmp_path):
