@@ -8,13 +8,14 @@ import tensorflow as tf
 from rich.console import Console
 
 from ctr_keras import data, pretraining
+from ctr_keras.data.tasks import check_key
 from ctr_keras.models import CTRModel, MetaEmb
 from ctr_keras.models.cold_start.task_model import TaskModel
 from ctr_keras.negative_ratio import check_negative_ratio
 from ctr_keras.optimizers import LazyAdam
 from ctr_keras.schema import OUT_OF_VOCABULARY_ID, Schema
 from ctr_keras.seed import set_seed
-from ctr_keras.training.adapted_scores import AdaptedAUC, check_tasks
+from ctr_keras.training.adapted_scores import AdaptedAUC, check_generated
 from ctr_keras.training.build import (
     DEFAULT_BASE,
     arguments,
@@ -128,6 +129,7 @@ def train(config: TrainingConfig, *, restart: bool = False, progress: bool = Tru
 
 def _train(config: TrainingConfig, restart: bool, progress: bool) -> Training:
     schema = _schema(config)
+    _check_tasks(config, schema)  # Before the parts of a model are trained.
     checkpoint = _checkpoint(config, schema, restart)
     set_seed(config.seed)
     model = checkpoint.restore() or _new_model(config, schema, restart, progress)
@@ -138,7 +140,7 @@ def _train(config: TrainingConfig, restart: bool, progress: bool) -> Training:
         # The checkpoint, which may end training by an error, comes when the bar has stopped.
         callbacks = [*([ProgressBar(batches_of(rows))] if progress else []), checkpoint]
         if isinstance(model, TaskModel):
-            adapted = AdaptedAUC(config.data, _task_key(config, model), config.support)
+            adapted = AdaptedAUC(config.data, _task_key(config, schema), config.support)
             callbacks.insert(0, adapted)  # The checkpoint goes by it.
         model.fit(
             rows,
@@ -168,7 +170,7 @@ def _validation_rows(config: TrainingConfig, model: CTRModel) -> tf.data.Dataset
     if not isinstance(model, MetaEmb):
         return rows
     # A known id has the embedding that it learned: what the generator learns shows in new ones.
-    key = _task_key(config, model)
+    key = _task_key(config, model.schema)
     return rows.map(lambda x, y: ({**x, key: tf.ones_like(x[key]) * OUT_OF_VOCABULARY_ID}, y))
 
 
@@ -178,12 +180,6 @@ def _training_rows(config: TrainingConfig, model: CTRModel, epoch: int) -> tf.da
     path = pathlib.Path(config.data) / "train"
     ratio, seed = config.negative_ratio, config.seed
     if not model.learns_from_tasks:
-        of_tasks = {name: getattr(config, name) for name in ("task", "tasks", "every_row")}
-        for name, value in of_tasks.items():
-            if value not in (None, False):
-                raise ValueError(
-                    f"{config.model} learns from rows, not from tasks. Received: `{name}={value!r}`"
-                )
         return data.read(
             path,
             schema,
@@ -196,7 +192,7 @@ def _training_rows(config: TrainingConfig, model: CTRModel, epoch: int) -> tf.da
     return data.read_tasks(
         path,
         schema,
-        _task_key(config, model),
+        _task_key(config, schema),
         support=config.support,
         query=config.query,
         tasks=max(config.batch_size // (config.support + config.query), 1)
@@ -210,15 +206,31 @@ def _training_rows(config: TrainingConfig, model: CTRModel, epoch: int) -> tf.da
     )
 
 
-def _task_key(config: TrainingConfig, model: CTRModel) -> str:
+def _check_tasks(config: TrainingConfig, schema: Schema) -> None:
+    """Refuse settings of tasks that do not fit the model."""
+    if model_class(config.model).learns_from_tasks:
+        check_key(schema, _task_key(config, schema))
+        return
+    of_tasks = {name: getattr(config, name) for name in ("task", "tasks", "every_row")}
+    for name, value in of_tasks.items():
+        if value not in (None, False):
+            raise ValueError(
+                f"{config.model} learns from rows, not from tasks. Received: `{name}={value!r}`"
+            )
+
+
+def _task_key(config: TrainingConfig, schema: Schema) -> str:
     """The feature whose values are the tasks."""
-    key = config.task or model.schema.key(getattr(model, "key", "user"))
+    generates = issubclass(model_class(config.model), MetaEmb)
+    role = config.options.get("key", "item") if generates else "user"
+    key = config.task or schema.key(role)
     if key is None:
         raise ValueError(
-            f"No feature tells users apart: `task` must name one whose values are the tasks of "
-            f"{config.model}. Received: `features={model.schema.names}`"
+            f"No feature tells {role}s apart: `task` must name one whose values are the tasks of "
+            f"{config.model}. Received: `features={schema.names}`"
         )
-    check_tasks(model, key)
+    if generates:
+        check_generated(schema, role, key)
     return key
 
 

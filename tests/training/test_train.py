@@ -358,3 +358,4 @@ def test_meta_emb_is_validated_on_new_items_by_a_base_that_is_trained_first(prep
     expected = weights(training.train(alone, progress=False).model)
     for mine, theirs in zip(model.base.weights, expected, strict=True):
         np.testing.assert_array_equal(mine, theirs)
+    assert not (tmp_path / "b").exists()  # Refused before the base is trained.
