@@ -1,6 +1,8 @@
 """The common class of all models: features in, click probability out."""
 
 import atexit
+import difflib
+import inspect
 import pathlib
 import shutil
 import tempfile
@@ -49,6 +51,7 @@ class CTRModel(keras.Model):
         auxiliary_weights: Dict of auxiliary loss name -> weight.
         name: Name of the model.
         trainable: Whether training changes its weights.
+        **kwargs: None: what a subclass does not know and passes on is an error that names it.
 
     Call arguments:
         inputs: Dict of tensors as `ck.data.read` yields them; keys that are no input are ignored.
@@ -73,7 +76,10 @@ class CTRModel(keras.Model):
         auxiliary_weights: dict[str, float] | None = None,
         name: str | None = None,
         trainable: bool = True,
+        **kwargs: Any,
     ):
+        if kwargs:
+            raise TypeError(_unknown_argument(type(self), kwargs))
         for loss, weight in (auxiliary_weights or {}).items():
             if not weight >= 0:
                 raise ValueError(
@@ -379,6 +385,15 @@ class CTRModel(keras.Model):
         self.schema = Schema.from_dict(
             self.schema.to_dict(), folder, source=f"{self.name}'s schema"
         )
+
+
+def _unknown_argument(model: type, unknown: dict[str, Any]) -> str:
+    """What to say of arguments that a subclass did not know and passed on."""
+    name, value = next(iter(unknown.items()))
+    known = [known for known in inspect.signature(model).parameters if known != "kwargs"]
+    near = difflib.get_close_matches(name, known, n=1)
+    advice = f"; did you mean `{near[0]}`?" if near else f", but {', '.join(known)}."
+    return f"{model.__name__} does not take `{name}`{advice} Received: `{name}={value!r}`"
 
 
 def _without(logs: dict[str, Any], metrics: list[keras.metrics.Metric]) -> dict[str, Any]:
