@@ -157,6 +157,13 @@ def _train(config: TrainingConfig, restart: bool, progress: bool) -> Training:
 def _schema(config: TrainingConfig) -> Schema:
     """That of the data, with the texts that are to be encoded."""
     schema = Schema.load(config.data)
+    given = bool(config.texts) and "encoder" in config.options
+    if "encoder" in arguments(config.model) and not given:
+        raise ValueError(
+            f"{config.model} encodes texts by itself: it needs `texts` (`--text`), and `encoder` "
+            "among its options (`--set encoder=…`): what `ck.pretraining.TextEncoder.from_preset` "
+            f"takes. Received: `texts={config.texts}`, `options={config.options}`"
+        )
     if not config.texts:
         return schema
     encoder = config.options.get("encoder")
