@@ -89,11 +89,10 @@ def export(
     _check_text_encoder(model, text_encoder)
     if warmup is not None:
         require_serving_api()
-    base = pathlib.Path(path)
-    base.mkdir(parents=True, exist_ok=True)
+    base = files.make_folder(path)
+    _number(base, version)  # Refused before the work.
     if data is not None:
         check_learned_from(model.schema, data)
-    _number(base, version)  # Refused before the work.
     models, name = os.path.split(os.path.abspath(base))
     # A folder of its own, so that two exports at once do not write into each other's.
     temporary = pathlib.Path(tempfile.mkdtemp(prefix=".export.", dir=base))

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from ctr_keras import files
 from ctr_keras.pretraining import ContrastiveModel
 from ctr_keras.pretraining.encoder_file import is_file
 from ctr_keras.pretraining.memory_bank import SIZE
@@ -134,8 +135,7 @@ def pretrain(
     config = dataclasses.replace(
         config, max_tokens=max_tokens_of(text_encoder or MINILM, config.max_tokens)
     )
-    out = pathlib.Path(config.out)
-    out.mkdir(parents=True, exist_ok=True)
+    out = files.make_folder(config.out)
     key = key_of(config)
     del key["states"]
     # Where the pictures lie may change, not what they show.

@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 from rich.console import Console
 
-from ctr_keras import data, pretraining
+from ctr_keras import data, files, pretraining
 from ctr_keras.data.tasks import check_key
 from ctr_keras.models import CTRModel, MetaEmb
 from ctr_keras.models.cold_start.task_model import TaskModel
@@ -242,8 +242,7 @@ def _task_key(config: TrainingConfig, schema: Schema) -> str:
 
 
 def _checkpoint(config: TrainingConfig, schema: Schema, restart: bool) -> Checkpoint:
-    folder = pathlib.Path(config.out)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = files.make_folder(config.out)
     key = {**key_of(config), "schema": schema.fingerprint}
     # What the model corrects for: the same rows may be another share of all.
     prepared = data.Manifest.load(f"{config.data}/train").negative_ratio

@@ -211,6 +211,21 @@ def test_bad_settings(prepared, tmp_path, kwargs, message):
         training.train(config(prepared, tmp_path, **kwargs), progress=False)
 
 
+def test_a_file_in_place_of_a_folder_is_named(prepared, tmp_path):
+    file = tmp_path / "clicks.csv"
+    file.write_text("user_id,label\n")
+    expected = "clicks.csv is a file; expected the folder that `ctr-keras prepare` made"
+    with pytest.raises(ValueError, match=expected):
+        training.train(quick(file, tmp_path / "out"), progress=False)
+    with pytest.raises(ValueError, match=expected):
+        ck.data.read(file)
+    for out in (file, file / "out"):
+        with pytest.raises(ValueError, match="clicks.csv is a file; expected a folder to write"):
+            training.train(quick(prepared, out), progress=False)
+    with pytest.raises(ValueError, match="is a folder; expected a `.keras` file, such as the `b"):
+        training.load_model(tmp_path)
+
+
 def test_progress_goes_to_stderr(prepared, tmp_path, capsys):
     training.train(quick(prepared, tmp_path))
     captured = capsys.readouterr()
@@ -353,6 +368,7 @@ def test_meta_emb_is_validated_on_new_items_by_a_base_that_is_trained_first(prep
         training.train(
             dataclasses.replace(settings, out=str(tmp_path / "b"), task="user_id"), progress=False
         )
+    assert not (tmp_path / "b").exists()  # Refused before the base is trained.
     for mine, theirs in zip(model.base.weights, weights(tmp_path / "base/best.keras"), strict=True):
         np.testing.assert_array_equal(mine, theirs)
     alone = config(
@@ -361,4 +377,3 @@ def test_meta_emb_is_validated_on_new_items_by_a_base_that_is_trained_first(prep
     expected = weights(training.train(alone, progress=False).model)
     for mine, theirs in zip(model.base.weights, expected, strict=True):
         np.testing.assert_array_equal(mine, theirs)
-    assert not (tmp_path / "b").exists()  # Refused before the base is trained.
