@@ -33,6 +33,36 @@ def write_atomic(path: str | os.PathLike, content: bytes) -> None:
     sync(path.parent)
 
 
+def make_folder(path: str | os.PathLike) -> pathlib.Path:
+    """Make a folder to write into, if it is not there.
+
+    Raises:
+        ValueError: a file is in its way (it is named).
+    """
+    folder = pathlib.Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise ValueError(
+            f"{_file_on(folder)} is a file; expected a folder to write to. "
+            f"Received: `path={str(path)!r}`"
+        ) from None
+    return folder
+
+
+def not_prepared(path: pathlib.Path) -> ValueError:
+    """The error for a file where the folder that should hold `path` is looked for."""
+    return ValueError(
+        f"{_file_on(path)} is a file; expected the folder that `ctr-keras prepare` made. "
+        f"Received: `path={str(path.parent)!r}`"
+    )
+
+
+def _file_on(path: pathlib.Path) -> pathlib.Path:
+    """What is no folder on the way to `path`."""
+    return next((part for part in (path, *path.parents) if part.is_file()), path)
+
+
 def sync(path: str | os.PathLike) -> None:
     """Flush a file's data, or a directory's entries, to the disk."""
     handle = os.open(path, os.O_RDONLY)

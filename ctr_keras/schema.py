@@ -630,6 +630,8 @@ class Schema:
             raise ValueError(
                 f"No schema there; `ctr-keras prepare` writes one. Received: `path={str(path)!r}`"
             ) from None
+        except NotADirectoryError:
+            raise files.not_prepared(path) from None
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"{path} is not valid JSON: {error}") from error
         return cls.from_dict(config, folder=path.parent, source=str(path))

@@ -91,6 +91,8 @@ class Manifest:
                 f"No data set there: {MANIFEST_FILE} is missing; `ctr-keras prepare` or "
                 f"`ck.data.write` makes one. Received: `path={str(folder)!r}`"
             ) from None
+        except NotADirectoryError:
+            raise files.not_prepared(path) from None
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"{path} is not valid JSON: {error}") from error
         version = config.get("manifest_version") if isinstance(config, dict) else None

@@ -77,7 +77,7 @@ def read(
         `(batch,)`. `label` is float32 `(batch,)`.
         Its attribute `negative_ratio` is the share of all negatives that it holds, those left out
         before writing included; `CTRModel.fit` takes it from there. What `map`, `take` and the
-        like make of it has no such attribute.
+        like make of it has no such attribute, but `fit` looks behind them.
 
     Raises:
         ValueError: the folder holds no data or fewer records than workers, a shard is missing,

@@ -95,8 +95,11 @@ class VectorTable:
             keys = np.fromfile(folder / _KEYS_FILE, np.int64)
             size = (folder / _VECTORS_FILE).stat().st_size
         except FileNotFoundError:
+            what = "those of texts"
+            if folder.name == ITEM_VECTORS:
+                what = "those of items, with `--items` and `--text` or `--images`"
             raise ValueError(
-                "No vectors are there; `ctr-keras encode` makes those of texts. "
+                f"No vectors are there; `ctr-keras encode` makes {what}. "
                 f"Received: `path={str(folder)!r}`"
             ) from None
         except (json.JSONDecodeError, KeyError) as error:

@@ -46,6 +46,11 @@ def load(path: str | os.PathLike) -> Schema:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ValueError(f"No schema there. Received: `schema={str(path)!r}`") from None
+    except NotADirectoryError:
+        raise ValueError(
+            f"{path.parent} is a file, and no `.json`; expected a schema. "
+            f"Received: `schema={str(path.parent)!r}`"
+        ) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not valid JSON: {error}") from error
     found: dict[str, Vocabulary] = {}

@@ -132,21 +132,27 @@ class MLP(keras.layers.Layer):
         }
 
 
-def check_units(units):
-    """The widths as a list of positive integers, or a `ValueError`."""
-    if isinstance(units, int):
-        units = [units]
-    units = list(units)
-    if not units or any(not isinstance(u, int) or isinstance(u, bool) or u < 1 for u in units):
+def check_units(units, name="units"):
+    """The widths as a list of positive integers, or a `ValueError` that names the argument."""
+    widths = list(units) if isinstance(units, Sequence) else [units]
+    if not widths or any(not isinstance(u, int) or isinstance(u, bool) or u < 1 for u in widths):
         raise ValueError(
-            f"`units` must be one or more positive integers. Received: `units={units}`"
+            f"`{name}` must be one or more positive integers. Received: `{name}={units!r}`"
         )
-    return units
+    return widths
 
 
 def get_activation(activation):
     """`"dice"` as it is, anything else as a Keras activation."""
-    return "dice" if activation == "dice" else keras.activations.get(activation)
+    if activation == "dice":
+        return activation
+    try:
+        return keras.activations.get(activation)
+    except (TypeError, ValueError):
+        raise ValueError(
+            '`activation` must be the name of one that Keras has, `"dice"`, a callable or `None`. '
+            f"Received: `activation={activation!r}`"
+        ) from None
 
 
 def serialize_activation(activation):

@@ -1,6 +1,8 @@
 """The common class of all models: features in, click probability out."""
 
 import atexit
+import difflib
+import inspect
 import pathlib
 import shutil
 import tempfile
@@ -15,7 +17,7 @@ from keras import KerasTensor
 from ctr_keras import metrics as ctr_metrics
 from ctr_keras.models.inference_graph import InferenceGraph
 from ctr_keras.models.recalibration import recalibrated
-from ctr_keras.negative_ratio import check_negative_ratio
+from ctr_keras.negative_ratio import check_negative_ratio, negative_ratio_of
 from ctr_keras.optimizers import LazyAdam, LossScaleOptimizer
 from ctr_keras.optimizers.build_first import build_optimizer
 from ctr_keras.schema import MISSING_INT, Schema
@@ -49,6 +51,7 @@ class CTRModel(keras.Model):
         auxiliary_weights: Dict of auxiliary loss name -> weight.
         name: Name of the model.
         trainable: Whether training changes its weights.
+        **kwargs: None: what a subclass does not know and passes on is an error that names it.
 
     Call arguments:
         inputs: Dict of tensors as `ck.data.read` yields them; keys that are no input are ignored.
@@ -73,7 +76,10 @@ class CTRModel(keras.Model):
         auxiliary_weights: dict[str, float] | None = None,
         name: str | None = None,
         trainable: bool = True,
+        **kwargs: Any,
     ):
+        if kwargs:
+            raise TypeError(_unknown_argument(type(self), kwargs))
         for loss, weight in (auxiliary_weights or {}).items():
             if not weight >= 0:
                 raise ValueError(
@@ -187,15 +193,14 @@ class CTRModel(keras.Model):
         """Train, as `keras.Model.fit` does.
 
         Where `x` has an attribute `negative_ratio`, as what `ck.data.read` returns has, the model
-        takes it over; otherwise its own stays. The loss and metrics of the training rows are those
-        of the rows as sampled, the `val_` ones those of corrected probabilities, so validation
-        rows must be whole.
+        takes it over, also through `map`, `take` and the like; otherwise its own stays. What is
+        made of whole rows may have lost negatives on the way: there its own stays too. The loss
+        and metrics of the training rows are those of the rows as sampled, the `val_` ones those of
+        corrected probabilities, so validation rows must be whole.
         """
-        ratio = getattr(x, "negative_ratio", None)
-        if ratio is not None:
-            self.negative_ratio = ratio
-        validation_ratio = getattr(kwargs.get("validation_data"), "negative_ratio", 1.0)
-        if validation_ratio != 1:
+        self._take_ratio(x)
+        validation_ratio = negative_ratio_of(kwargs.get("validation_data"))
+        if validation_ratio not in (None, 1):
             warnings.warn(
                 "The validation rows lack negatives, so log loss and calibration on them say "
                 f"nothing of all rows. Received: `validation_data` with {validation_ratio=}",
@@ -206,6 +211,22 @@ class CTRModel(keras.Model):
             if kwargs.get("steps_per_epoch") is None:
                 warnings.filterwarnings("ignore", "Your input ran out of data")
             return super().fit(x, *args, **kwargs)
+
+    def _take_ratio(self, x: Any) -> None:
+        """Take over the share of the negatives that training rows hold, where it can be told."""
+        ratio = negative_ratio_of(x)
+        if ratio is None:
+            return
+        if hasattr(x, "negative_ratio") or ratio < 1 or self.negative_ratio == 1:
+            self.negative_ratio = ratio
+            return
+        warnings.warn(
+            "Rows that are made of a whole data set may lack negatives or not, so the model goes "
+            "on to correct for the share that it was told before: set the attribute "
+            "`negative_ratio` of the rows to the one that they hold. "
+            f"Received: `x` without it, `model.negative_ratio={self.negative_ratio}`",
+            stacklevel=3,
+        )
 
     def call(self, inputs, training=None, mask=None):
         missing = [name for name in self.input if name not in inputs]
@@ -370,6 +391,15 @@ class CTRModel(keras.Model):
         self.schema = Schema.from_dict(
             self.schema.to_dict(), folder, source=f"{self.name}'s schema"
         )
+
+
+def _unknown_argument(model: type, unknown: dict[str, Any]) -> str:
+    """What to say of arguments that a subclass did not know and passed on."""
+    name, value = next(iter(unknown.items()))
+    known = [known for known in inspect.signature(model).parameters if known != "kwargs"]
+    near = difflib.get_close_matches(name, known, n=1)
+    advice = f"; did you mean `{near[0]}`?" if near else f", but {', '.join(known)}."
+    return f"{model.__name__} does not take `{name}`{advice} Received: `{name}={value!r}`"
 
 
 def _without(logs: dict[str, Any], metrics: list[keras.metrics.Metric]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import dataclasses
 import keras
 from keras import KerasTensor, ops
 
+from ctr_keras.argument_checks import check_positive_integer
 from ctr_keras.layers import FeatureEmbedding
 from ctr_keras.models.number_scale import NumberScale
 from ctr_keras.schema import Feature, Schema
@@ -147,10 +148,11 @@ def embed(
     Args:
         schema: What the inputs are.
         inputs: What `scaled` returned.
-        width: Width of each vector.
+        width: Width of each vector: the `embedding_dim` of a model, as an error calls it.
         name: Name of the `FeatureEmbedding` layer; other layers take it as a prefix.
         l2: Weight of the squared norm of the rows that a batch touches.
     """
+    check_positive_integer("embedding_dim", width)
     ids = {f.name: inputs[f.name] for f in schema.inputs if f.is_embedded}
     vectors = {}
     if ids:

@@ -52,6 +52,7 @@ def read_pairs(
     """
     if views not in VIEWS:
         raise ValueError(f"`views` must be one of {VIEWS}. Received: `views={views!r}`")
+    _check_pairs(path)
     is_titled = views == "text-picture"
     if is_titled:
         _check_titled(path)
@@ -83,6 +84,15 @@ def read_pairs(
         return pairs.map(functools.partial(_parts, folder, seed), tf.data.AUTOTUNE)
     names = ("item",) if is_titled else ("query", "item", "negative")
     return pairs.map(functools.partial(_with_content, folder, names), tf.data.AUTOTUNE)
+
+
+def _check_pairs(path: str | os.PathLike) -> None:
+    names = Manifest.load(path).schema.names
+    if not {"query", "item", "negative", "item_id"}.issubset(names):
+        raise ValueError(
+            "Rows are there, not pairs, which `ctr-keras prepare pairs`, `prepare titled-pictures` "
+            f"and `simulate pictures` make. Received: {path} with {names}"
+        )
 
 
 def _check_titled(path: str | os.PathLike) -> None:

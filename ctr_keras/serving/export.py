@@ -17,7 +17,7 @@ from ctr_keras.encoding import FeatureEncoder
 from ctr_keras.examples import parse_examples
 from ctr_keras.models import CTRModel
 from ctr_keras.models.candidates import score_candidates
-from ctr_keras.serving.model_card import MODEL_CARD_FILE, model_card
+from ctr_keras.serving.model_card import MODEL_CARD_FILE, check_learned_from, model_card
 from ctr_keras.serving.server_files import write_server_files
 from ctr_keras.serving.signatures import expected_signatures
 from ctr_keras.serving.versions import SCHEMA_FILE, all_versions
@@ -77,8 +77,8 @@ def export(
         The path of the version.
 
     Raises:
-        ValueError: the version exists, a vocabulary file or data is not to be found, or
-            `models.config` is none.
+        ValueError: the version exists, a vocabulary file or data is not to be found, the model
+            cannot have learned from `data`, or `models.config` is none.
         ImportError: `warmup` is given and the extra `serving` is not installed.
     """
     if not isinstance(model, CTRModel):
@@ -89,9 +89,10 @@ def export(
     _check_text_encoder(model, text_encoder)
     if warmup is not None:
         require_serving_api()
-    base = pathlib.Path(path)
-    base.mkdir(parents=True, exist_ok=True)
+    base = files.make_folder(path)
     _number(base, version)  # Refused before the work.
+    if data is not None:
+        check_learned_from(model.schema, data)
     models, name = os.path.split(os.path.abspath(base))
     # A folder of its own, so that two exports at once do not write into each other's.
     temporary = pathlib.Path(tempfile.mkdtemp(prefix=".export.", dir=base))

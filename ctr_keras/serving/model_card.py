@@ -9,9 +9,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ctr_keras.data import Manifest
+from ctr_keras.data.read import check_compatible
 from ctr_keras.data.vector_table import ITEM_VECTORS, TEXT_VECTORS, VectorTable
 from ctr_keras.json_values import finite
 from ctr_keras.models import CTRModel
+from ctr_keras.schema import Schema, Vocabulary
 
 MODEL_CARD_FILE = "assets.extra/model_card.json"
 _PACKAGES = (
@@ -60,6 +62,37 @@ def model_card(
     }
 
 
+def check_learned_from(schema: Schema, data: str | os.PathLike) -> None:
+    """Refuse data that a model of a schema cannot have learned from.
+
+    Columns that only the data has may be there: a model need not take them all. What is encoded or
+    looked up while rows are read is no column.
+
+    Args:
+        schema: The model's.
+        data: Prepared folder, or one of its splits.
+
+    Raises:
+        ValueError: there is no data, it lacks a column of the schema, or has it with another
+            vocabulary.
+    """
+    for path, manifest in _manifests(pathlib.Path(data)).items():
+        check_compatible(path, manifest.schema, schema)
+        for name in (f.name for f in schema if f.name in manifest.schema):
+            here, there = (s.vocabulary(name) for s in (schema, manifest.schema))
+            if here is not None and _meaning(here) != _meaning(there):
+                raise ValueError(
+                    f"The model did not learn from {path}: it has {name!r} with another "
+                    f"vocabulary, {_meaning(there)}. Received: `data={str(data)!r}`, the model has "
+                    f"{_meaning(here)}"
+                )
+
+
+def _meaning(vocabulary: Vocabulary | None) -> dict[str, Any] | None:
+    """What ids stand for, wherever the file lies."""
+    return None if vocabulary is None else vocabulary.to_dict("")
+
+
 def _values(model: CTRModel) -> list:
     return [weight.value for weight in model.inference_model().weights]
 
@@ -75,19 +108,23 @@ def _item_vectors(
     return VectorTable.of_items(data).encoder
 
 
-def _splits(folder: pathlib.Path) -> dict[str, Any]:
-    """Rows and digest of each split of a prepared folder, or of the one split that it is."""
+def _manifests(folder: pathlib.Path) -> dict[pathlib.Path, Manifest]:
+    """Of each split of a prepared folder, or of the one split that it is."""
     found = sorted(path.parent for path in folder.glob("*/manifest.json"))
     splits = [path for path in found if path.name not in (TEXT_VECTORS, ITEM_VECTORS)] or [folder]
-    manifests = {split.name: Manifest.load(split) for split in splits}
+    return {split: Manifest.load(split) for split in splits}
+
+
+def _splits(folder: pathlib.Path) -> dict[str, Any]:
+    """Rows and digest of each split."""
     return {
-        name: {
+        path.name: {
             "rows": manifest.rows,
             "sha256": manifest.digest,
             "schema": manifest.schema.fingerprint,
             "negative_ratio": manifest.negative_ratio,
         }
-        for name, manifest in manifests.items()
+        for path, manifest in _manifests(folder).items()
     }
 
 

@@ -12,6 +12,7 @@ from ctr_keras import data, metrics
 from ctr_keras.argument_checks import check_positive_integer
 from ctr_keras.data.tasks import HeldRows, RowGroups, check_key, places_of
 from ctr_keras.models import CTRModel, MetaEmb
+from ctr_keras.schema import Schema
 from ctr_keras.training.evaluate import predictions
 
 _READ_ROWS = 65_536
@@ -128,10 +129,16 @@ class AdaptedAUC(keras.callbacks.Callback):
 
 def check_tasks(model: CTRModel, key: str) -> None:
     """Refuse tasks by another feature than the one whose embeddings a model generates."""
-    if isinstance(model, MetaEmb) and key != model.schema.key(model.key):
+    if isinstance(model, MetaEmb):
+        check_generated(model.schema, model.key, key)
+
+
+def check_generated(schema: Schema, role: str, key: str) -> None:
+    """As `check_tasks`, of a `MetaEmb` that generates embeddings for the id of a role."""
+    if key != schema.key(role):
         raise ValueError(
             f"The tasks of a MetaEmb are those of the id that it generates embeddings for, "
-            f"{model.schema.key(model.key)!r}. Received: `{key!r}`"
+            f"{schema.key(role)!r}. Received: `{key!r}`"
         )
 
 

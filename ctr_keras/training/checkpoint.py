@@ -23,7 +23,7 @@ class Checkpoint(keras.callbacks.Callback):
     """Saves the model after each epoch, keeps the best, and stops when it gets no better.
 
     The state names the checkpoint that belongs to it and is replaced last, so a kill at any
-    moment leaves a pair that fits.
+    moment leaves a pair that fits. An epoch whose loss is not finite is an error and not saved.
 
     Args:
         folder: Where `state.json`, the checkpoint and `best.keras` lie.
@@ -103,7 +103,9 @@ class Checkpoint(keras.callbacks.Callback):
         return len(self.history) - 1 - self.best_epoch >= self.patience
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self.history.append({name: float(value) for name, value in (logs or {}).items()})
+        found = {name: float(value) for name, value in (logs or {}).items()}
+        _check_finite(epoch, found)
+        self.history.append(found)
         name = f"checkpoint-{epoch}.keras"
         write_whole(self.folder / name, self.model.save)
         if self.best_epoch == len(self.history) - 1:
@@ -120,6 +122,16 @@ class Checkpoint(keras.callbacks.Callback):
                 old.unlink()
         if self.is_over:
             self.model.stop_training = True
+
+
+def _check_finite(epoch: int, logs: dict[str, float]) -> None:
+    """Refuse an epoch after which the weights are of no use, before anything is saved."""
+    for name in ("loss", "val_loss"):
+        if not math.isfinite(logs.get(name, 0.0)):
+            raise ValueError(
+                f"Epoch {epoch + 1}: the {name} is {logs[name]}, so nothing of it is kept; lower "
+                f"`learning_rate`, and start anew with `--restart`. Received: `{name}={logs[name]}`"
+            )
 
 
 def write_whole(path: pathlib.Path, write: Callable[[pathlib.Path], Any]) -> None:

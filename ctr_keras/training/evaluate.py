@@ -178,6 +178,11 @@ def model_for(model: CTRModel | str | os.PathLike, *splits: str | os.PathLike) -
 
 def load_model(path: str | os.PathLike) -> CTRModel:
     """Load a `.keras` file that holds a model of this package."""
+    if os.path.isdir(path):
+        raise ValueError(
+            f"{path} is a folder; expected a `.keras` file, such as the `best.keras` of a training."
+            f" Received: `path={os.fspath(path)!r}`"
+        )
     try:
         model = keras.models.load_model(path)
     except (OSError, ValueError, TypeError) as error:

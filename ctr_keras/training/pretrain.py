@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from ctr_keras import files
 from ctr_keras.pretraining import ContrastiveModel
 from ctr_keras.pretraining.encoder_file import is_file
 from ctr_keras.pretraining.memory_bank import SIZE
@@ -125,8 +126,8 @@ def pretrain(
         progress: Whether to show progress on standard error.
 
     Raises:
-        ValueError: the data, a picture or a setting is not usable, or `config.out` holds a training
-            with other settings.
+        ValueError: the data, a picture or a setting is not usable, `config.out` holds a training
+            with other settings, or the loss of an epoch is not finite.
     """
     if config.epochs < 1:
         raise ValueError(f"`epochs` must be positive. Received: `epochs={config.epochs}`")
@@ -134,8 +135,7 @@ def pretrain(
     config = dataclasses.replace(
         config, max_tokens=max_tokens_of(text_encoder or MINILM, config.max_tokens)
     )
-    out = pathlib.Path(config.out)
-    out.mkdir(parents=True, exist_ok=True)
+    out = files.make_folder(config.out)
     key = key_of(config)
     del key["states"]
     # Where the pictures lie may change, not what they show.
@@ -156,7 +156,7 @@ def pretrain(
             validation_data=pairs.read("valid"),
             initial_epoch=epoch,
             epochs=config.epochs,
-            callbacks=[_PairAccuracy(pairs), checkpoint, *bar],
+            callbacks=[_PairAccuracy(pairs), *bar, checkpoint],
             verbose=0,
             shuffle=False,  # The reader shuffles.
         )

@@ -7,14 +7,15 @@ from typing import Any
 import tensorflow as tf
 from rich.console import Console
 
-from ctr_keras import data, pretraining
+from ctr_keras import data, files, pretraining
+from ctr_keras.data.tasks import check_key
 from ctr_keras.models import CTRModel, MetaEmb
 from ctr_keras.models.cold_start.task_model import TaskModel
 from ctr_keras.negative_ratio import check_negative_ratio
 from ctr_keras.optimizers import LazyAdam
 from ctr_keras.schema import OUT_OF_VOCABULARY_ID, Schema
 from ctr_keras.seed import set_seed
-from ctr_keras.training.adapted_scores import AdaptedAUC, check_tasks
+from ctr_keras.training.adapted_scores import AdaptedAUC, check_generated
 from ctr_keras.training.build import (
     DEFAULT_BASE,
     arguments,
@@ -118,8 +119,8 @@ def train(config: TrainingConfig, *, restart: bool = False, progress: bool = Tru
         progress: Whether to show progress on standard error.
 
     Raises:
-        ValueError: the data or a setting is not usable, or `config.out` holds a training with
-            other settings or another schema.
+        ValueError: the data or a setting is not usable, `config.out` holds a training with other
+            settings or another schema, or the loss of an epoch is not finite.
     """
     if progress and takes_item_vectors(config.model):
         _report_missing_vectors(config.data)
@@ -128,6 +129,7 @@ def train(config: TrainingConfig, *, restart: bool = False, progress: bool = Tru
 
 def _train(config: TrainingConfig, restart: bool, progress: bool) -> Training:
     schema = _schema(config)
+    _check_tasks(config, schema)  # Before the parts of a model are trained.
     checkpoint = _checkpoint(config, schema, restart)
     set_seed(config.seed)
     model = checkpoint.restore() or _new_model(config, schema, restart, progress)
@@ -135,9 +137,10 @@ def _train(config: TrainingConfig, restart: bool, progress: bool) -> Training:
     rows = _training_rows(config, model, epoch)
     valid = _validation_rows(config, model)
     if epoch < config.epochs and not checkpoint.is_over:
-        callbacks = [checkpoint, *([ProgressBar(batches_of(rows))] if progress else [])]
+        # The checkpoint, which may end training by an error, comes when the bar has stopped.
+        callbacks = [*([ProgressBar(batches_of(rows))] if progress else []), checkpoint]
         if isinstance(model, TaskModel):
-            adapted = AdaptedAUC(config.data, _task_key(config, model), config.support)
+            adapted = AdaptedAUC(config.data, _task_key(config, schema), config.support)
             callbacks.insert(0, adapted)  # The checkpoint goes by it.
         model.fit(
             rows,
@@ -154,6 +157,13 @@ def _train(config: TrainingConfig, restart: bool, progress: bool) -> Training:
 def _schema(config: TrainingConfig) -> Schema:
     """That of the data, with the texts that are to be encoded."""
     schema = Schema.load(config.data)
+    given = bool(config.texts) and "encoder" in config.options
+    if "encoder" in arguments(config.model) and not given:
+        raise ValueError(
+            f"{config.model} encodes texts by itself: it needs `texts` (`--text`), and `encoder` "
+            "among its options (`--set encoder=…`): what `ck.pretraining.TextEncoder.from_preset` "
+            f"takes. Received: `texts={config.texts}`, `options={config.options}`"
+        )
     if not config.texts:
         return schema
     encoder = config.options.get("encoder")
@@ -167,7 +177,7 @@ def _validation_rows(config: TrainingConfig, model: CTRModel) -> tf.data.Dataset
     if not isinstance(model, MetaEmb):
         return rows
     # A known id has the embedding that it learned: what the generator learns shows in new ones.
-    key = _task_key(config, model)
+    key = _task_key(config, model.schema)
     return rows.map(lambda x, y: ({**x, key: tf.ones_like(x[key]) * OUT_OF_VOCABULARY_ID}, y))
 
 
@@ -177,12 +187,6 @@ def _training_rows(config: TrainingConfig, model: CTRModel, epoch: int) -> tf.da
     path = pathlib.Path(config.data) / "train"
     ratio, seed = config.negative_ratio, config.seed
     if not model.learns_from_tasks:
-        of_tasks = {name: getattr(config, name) for name in ("task", "tasks", "every_row")}
-        for name, value in of_tasks.items():
-            if value not in (None, False):
-                raise ValueError(
-                    f"{config.model} learns from rows, not from tasks. Received: `{name}={value!r}`"
-                )
         return data.read(
             path,
             schema,
@@ -195,7 +199,7 @@ def _training_rows(config: TrainingConfig, model: CTRModel, epoch: int) -> tf.da
     return data.read_tasks(
         path,
         schema,
-        _task_key(config, model),
+        _task_key(config, schema),
         support=config.support,
         query=config.query,
         tasks=max(config.batch_size // (config.support + config.query), 1)
@@ -209,21 +213,36 @@ def _training_rows(config: TrainingConfig, model: CTRModel, epoch: int) -> tf.da
     )
 
 
-def _task_key(config: TrainingConfig, model: CTRModel) -> str:
+def _check_tasks(config: TrainingConfig, schema: Schema) -> None:
+    """Refuse settings of tasks that do not fit the model."""
+    if model_class(config.model).learns_from_tasks:
+        check_key(schema, _task_key(config, schema))
+        return
+    of_tasks = {name: getattr(config, name) for name in ("task", "tasks", "every_row")}
+    for name, value in of_tasks.items():
+        if value not in (None, False):
+            raise ValueError(
+                f"{config.model} learns from rows, not from tasks. Received: `{name}={value!r}`"
+            )
+
+
+def _task_key(config: TrainingConfig, schema: Schema) -> str:
     """The feature whose values are the tasks."""
-    key = config.task or model.schema.key(getattr(model, "key", "user"))
+    generates = issubclass(model_class(config.model), MetaEmb)
+    role = config.options.get("key", "item") if generates else "user"
+    key = config.task or schema.key(role)
     if key is None:
         raise ValueError(
-            f"No feature tells users apart: `task` must name one whose values are the tasks of "
-            f"{config.model}. Received: `features={model.schema.names}`"
+            f"No feature tells {role}s apart: `task` must name one whose values are the tasks of "
+            f"{config.model}. Received: `features={schema.names}`"
         )
-    check_tasks(model, key)
+    if generates:
+        check_generated(schema, role, key)
     return key
 
 
 def _checkpoint(config: TrainingConfig, schema: Schema, restart: bool) -> Checkpoint:
-    folder = pathlib.Path(config.out)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = files.make_folder(config.out)
     key = {**key_of(config), "schema": schema.fingerprint}
     # What the model corrects for: the same rows may be another share of all.
     prepared = data.Manifest.load(f"{config.data}/train").negative_ratio

@@ -72,6 +72,8 @@ def test_handles_that_do_not_know_of_each_other(tmp_path):
 
 
 def test_bad_tables(tmp_path):
+    with pytest.raises(ValueError, match="encode` makes those of items, with `--items` and `--t"):
+        VectorTable.of_items(tmp_path)
     with pytest.raises(ValueError, match="`ctr-keras encode` makes those of texts"):
         VectorTable.open(tmp_path)
     table = table_of(tmp_path, ["tea"])

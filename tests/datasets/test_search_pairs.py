@@ -210,3 +210,8 @@ def test_two_views_of_an_item(tmp_path):
     assert batch["item"].tolist() == [b"table four", b"lamp", b"words"]
     with pytest.raises(ValueError, match="`views='items'`"):
         read_pairs(tmp_path / "train", views="items")
+
+
+def test_rows_are_no_pairs(small_data):
+    with pytest.raises(ValueError, match="Rows are there, not pairs, .*`ctr-keras prepare pairs`"):
+        read_pairs(small_data)

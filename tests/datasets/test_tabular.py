@@ -609,6 +609,7 @@ def test_bad_arguments(csv, tmp_path):
     for options, message in (
         ({"path": tmp_path / "nothing"}, "no such file or folder"),
         ({"schema": tmp_path / "nothing.json"}, "No schema there"),
+        ({"schema": tmp_path / "clicks.csv"}, "clicks.csv is a file, and no `.json`"),
         ({"schema": more}, "clicks.csv: missing column 'age'.*columns="),
         ({"schema": words}, "'item_title': the words of a text"),
         ({"split": "user"}, '`split` must be "time" or "random"'),

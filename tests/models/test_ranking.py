@@ -243,3 +243,25 @@ def test_histories_of_two_lengths(name, plain_schema, batch):
     assert np.isfinite(model.fit(x, np.array([0.0, 1, 0]), verbose=0).history["loss"][0])
     with pytest.raises(ValueError, match="need one length. Received: `length="):
         MODELS["DIN"](schema)
+
+
+def test_one_layer_may_be_a_number(plain_schema):
+    model = ck.models.DIN(plain_schema, units=16, attention_units=4)
+    assert (model.units, model.attention_units) == ((16,), (4,))
+    assert ck.models.AT4CTR(model, units=8).units == (8,)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"units": "wide"}, ValueError, "`units` must be .* positive integers.*`units='wide'`"),
+        ({"units": None}, ValueError, "`units` must be .* positive integers.*`units=None`"),
+        ({"activation": "rely"}, ValueError, "`activation` must be .*`activation='rely'`"),
+        ({"embedding_dim": None}, ValueError, "`embedding_dim` must be .*`embedding_dim=None`"),
+        ({"hidden": [3]}, TypeError, r"DNN does not take `hidden`, but .*units.*`hidden=\[3\]`"),
+        ({"unit": [3]}, TypeError, "did you mean `units`"),
+    ],
+)
+def test_bad_arguments_are_named(plain_schema, options, error, message):
+    with pytest.raises(error, match=message):
+        ck.models.DNN(plain_schema, **options)

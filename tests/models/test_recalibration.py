@@ -5,6 +5,7 @@ import tensorflow as tf
 
 import ctr_keras as ck
 from ctr_keras.models.recalibration import Recalibration
+from ctr_keras.negative_ratio import negative_ratio_of
 from tests.conftest import make_rows
 from tests.models.test_ctr_model import WithAuxiliary, compiled
 
@@ -141,6 +142,39 @@ def test_fit_takes_the_ratio_from_the_rows(small_schema, small_data, batch):
     assert model.negative_ratio == 0.25
     model.fit(ck.data.read(small_data, small_schema, 100), verbose=0, shuffle=False)
     assert model.negative_ratio == 1
+
+
+@pytest.mark.parametrize(
+    "derived",
+    [
+        lambda rows: rows.prefetch(2).map(lambda x, y: (x, y)),
+        lambda rows: rows.take(2),
+        lambda rows: rows.unbatch().batch(64),
+        lambda rows: tf.data.Dataset.zip(rows, tf.data.Dataset.range(99)).map(lambda row, i: row),
+        lambda rows: rows.concatenate(rows).cache().repeat(2).with_options(tf.data.Options()),
+        lambda rows: tf.data.Dataset.sample_from_datasets([rows, rows.skip(1)]),
+    ],
+    ids=["prefetch-map", "take", "unbatch", "zip", "concatenate", "sample"],
+)
+def test_the_ratio_comes_through_operations_on_the_rows(small_schema, small_data, derived):
+    assert negative_ratio_of(derived(sampled(small_data, small_schema, 0.25))) == 0.25
+
+
+def test_fit_takes_the_ratio_from_what_is_made_of_the_rows(small_schema, small_data):
+    model = compiled(small_schema)
+    model.fit(sampled(small_data, small_schema, 0.25).take(1), verbose=0, shuffle=False)
+    assert model.negative_ratio == 0.25
+    whole = ck.data.read(small_data, small_schema, 100)
+    own = whole.filter(lambda x, y: True).take(1)
+    with pytest.warns(UserWarning, match="may lack negatives.*`model.negative_ratio=0.25`"):
+        model.fit(own, verbose=0, shuffle=False)
+    assert model.negative_ratio == 0.25
+    own.negative_ratio = 0.5
+    model.fit(own, verbose=0, shuffle=False)
+    assert model.negative_ratio == 0.5
+    mixed = whole.concatenate(sampled(small_data, small_schema))
+    with pytest.raises(ValueError, match=r"different shares.*`negative_ratio=\[0.1, 1.0\]`"):
+        model.fit(mixed, verbose=0)
 
 
 def test_training_does_not_see_the_ratio(small_schema, small_data):

@@ -1,6 +1,7 @@
 """What TensorFlow's own server is started with, and what it finds in a version."""
 
 import concurrent.futures
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -29,6 +30,7 @@ from ctr_keras.serving.loaded_model import LoadedModel
 from ctr_keras.serving.server import BatchingConfig
 from ctr_keras.serving.server.gate import Gate
 from ctr_keras.serving.server.servable import Servable
+from tests.conftest import make_rows
 
 WARMUP = "assets.extra/tf_serving_warmup_requests"
 
@@ -174,6 +176,22 @@ def test_model_card_of_data_with_vectors(model, small_data, tmp_path):
     version = serving.export(model, tmp_path / "din", data=tmp_path / "data")
     card = json.loads((version / "assets.extra" / "model_card.json").read_text())
     assert list(card["data"]) == ["train"] and card["text_encoder"] is None
+
+
+def test_data_that_the_model_cannot_have_learned_from(model, small_schema, tmp_path):
+    words = ck.Vocabulary.write(tmp_path / "v.txt", ["other"])
+    features = {f.name: f for f in small_schema}
+    item = dataclasses.replace(features["item_id"], vocabulary=words)
+    for name, schema, message in (
+        ("other", ck.Schema([item, features["label"]]), "has no column 'user_id'"),
+        ("words", ck.Schema({**features, "item_id": item}.values()), "'item_id' with another voc"),
+    ):
+        rows = {column: make_rows(4)[column] for column in schema.names}
+        ck.data.write(tmp_path / name / "train", schema, rows)
+        for data in (tmp_path / name, tmp_path / name / "train"):
+            with pytest.raises(ValueError, match=message):
+                serving.export(model, tmp_path / "din", data=data)
+    assert list((tmp_path / "din").iterdir()) == []
 
 
 @pytest.mark.parametrize("argument", ["warmup", "data"])

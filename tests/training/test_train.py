@@ -13,6 +13,7 @@ import pytest
 
 import ctr_keras as ck
 from ctr_keras import training
+from ctr_keras.training.checkpoint import Checkpoint
 from ctr_keras.training.evaluate import Predictions, _evaluation, scenario_names
 from tests.conftest import make_rows
 
@@ -117,6 +118,22 @@ def test_patience_ends_training(prepared, tmp_path):
     assert training.train(settings, progress=False).history == trained.history
 
 
+def test_an_epoch_that_diverges_is_an_error_and_not_kept(prepared, tmp_path):
+    settings = quick(prepared, tmp_path, learning_rate=1e30)
+    with pytest.raises(ValueError, match=r"Epoch 1: the loss is nan.*`learning_rate`.*loss=nan"):
+        training.train(settings, progress=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_was_kept_before_an_epoch_that_diverges_stays(trained_copy):
+    before = {path.name: path.read_bytes() for path in trained_copy.iterdir()}
+    checkpoint = Checkpoint(trained_copy, {})
+    checkpoint.history = json.loads(before["state.json"])["history"]
+    with pytest.raises(ValueError, match="Epoch 2: the val_loss is inf"):
+        checkpoint.on_epoch_end(1, {"loss": 0.5, "val_loss": float("inf"), "val_auc": 0.9})
+    assert {path.name: path.read_bytes() for path in trained_copy.iterdir()} == before
+
+
 def test_options_may_be_tuples(prepared, tmp_path):
     options = {"units": (8,), "embedding_dim": 4}
     settings = config(prepared, tmp_path, model="DNN", epochs=1, options=options)
@@ -182,6 +199,9 @@ def test_changed_vocabulary_is_refused(trained, small_schema, tmp_path):
         ({"model": "Dinn"}, "one of .*DIN.*model='Dinn'"),
         ({"options": {"width": 3}}, "does not take the option 'width'"),
         ({"epochs": 0}, "epochs=0"),
+        ({"seed": -1}, "`seed` must be from 0 .*`seed=-1`"),
+        ({"model": "TunedTexts"}, r"TunedTexts .* needs `texts` .*`encoder`.*`texts=\(\)`"),
+        ({"model": "MeLU", "task": "hour"}, "`key` must be an id of one value.*key='hour'"),
         ({"data": "nowhere"}, "No schema there"),
         ({"negative_ratio": 0}, r"in \(0, 1\].*negative_ratio=0"),
     ],
@@ -189,6 +209,21 @@ def test_changed_vocabulary_is_refused(trained, small_schema, tmp_path):
 def test_bad_settings(prepared, tmp_path, kwargs, message):
     with pytest.raises(ValueError, match=message):
         training.train(config(prepared, tmp_path, **kwargs), progress=False)
+
+
+def test_a_file_in_place_of_a_folder_is_named(prepared, tmp_path):
+    file = tmp_path / "clicks.csv"
+    file.write_text("user_id,label\n")
+    expected = "clicks.csv is a file; expected the folder that `ctr-keras prepare` made"
+    with pytest.raises(ValueError, match=expected):
+        training.train(quick(file, tmp_path / "out"), progress=False)
+    with pytest.raises(ValueError, match=expected):
+        ck.data.read(file)
+    for out in (file, file / "out"):
+        with pytest.raises(ValueError, match="clicks.csv is a file; expected a folder to write"):
+            training.train(quick(prepared, out), progress=False)
+    with pytest.raises(ValueError, match="is a folder; expected a `.keras` file, such as the `b"):
+        training.load_model(tmp_path)
 
 
 def test_progress_goes_to_stderr(prepared, tmp_path, capsys):
@@ -333,6 +368,7 @@ def test_meta_emb_is_validated_on_new_items_by_a_base_that_is_trained_first(prep
         training.train(
             dataclasses.replace(settings, out=str(tmp_path / "b"), task="user_id"), progress=False
         )
+    assert not (tmp_path / "b").exists()  # Refused before the base is trained.
     for mine, theirs in zip(model.base.weights, weights(tmp_path / "base/best.keras"), strict=True):
         np.testing.assert_array_equal(mine, theirs)
     alone = config(

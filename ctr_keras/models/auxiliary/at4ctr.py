@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from ctr_keras.api_export import export
+from ctr_keras.layers.mlp import check_units
 from ctr_keras.models.auxiliary.base_model import BaseTensors, check_losses_apart
 from ctr_keras.models.auxiliary.leading import leading
 from ctr_keras.models.auxiliary.next_item_prediction import NextItemPrediction
@@ -99,7 +100,7 @@ class AT4CTR(CTRModel):
         self.nip_weight = nip_weight
         self.uim_temperature = uim_temperature
         self.nip_temperature = nip_temperature
-        self.units = tuple(units)
+        self.units = tuple(check_units(units))
         self.num_heads = num_heads
         self.rows = rows
         self.keep_repeats = keep_repeats

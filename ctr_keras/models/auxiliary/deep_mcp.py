@@ -10,6 +10,7 @@ from keras import ops
 from ctr_keras.api_export import export
 from ctr_keras.argument_checks import check_positive_integer
 from ctr_keras.layers import MLP
+from ctr_keras.layers.mlp import check_units
 from ctr_keras.models.auxiliary.towers import tower
 from ctr_keras.models.ctr_model import CTRModel
 from ctr_keras.models.features import (
@@ -106,8 +107,8 @@ class DeepMCP(CTRModel):
             **kwargs,
         )
         self.embedding_dim = embedding_dim
-        self.units = tuple(units)
-        self.tower_units = tuple(tower_units)
+        self.units = tuple(check_units(units))
+        self.tower_units = tuple(check_units(tower_units, "tower_units"))
         self.matching_weight = matching_weight
         self.correlation_weight = correlation_weight
         self.window = window

@@ -10,6 +10,7 @@ from keras import ops
 from ctr_keras.api_export import export
 from ctr_keras.argument_checks import check_positive_integer
 from ctr_keras.layers import MLP, FeatureEmbedding
+from ctr_keras.layers.mlp import check_units
 from ctr_keras.models.auxiliary.recency_attention import RecencyAttention
 from ctr_keras.models.ctr_model import CTRModel
 from ctr_keras.models.features import (
@@ -110,7 +111,7 @@ class DMR(CTRModel):
             **kwargs,
         )
         self.embedding_dim = embedding_dim
-        self.units = tuple(units)
+        self.units = tuple(check_units(units))
         self.attention_units = attention_units
         self.match_weight = match_weight
         self.negatives = negatives

@@ -19,6 +19,7 @@ from ctr_keras.models.cold_start.id_vectors import check_base, id_tables, with_i
 from ctr_keras.models.cold_start.task_batch import TaskRows, halves, joined_rows
 from ctr_keras.models.ctr_model import CTRModel
 from ctr_keras.models.wrapping_model import WrappingModel
+from ctr_keras.negative_ratio import negative_ratio_of
 from ctr_keras.schema import OUT_OF_VOCABULARY_ID
 
 _INITIAL = "initial_embedding"
@@ -126,8 +127,8 @@ class MetaEmb(WrappingModel):
 
     def fit(self, x=None, *args, **kwargs):
         """As `CTRModel.fit`, on rows with as many of the negatives as the base learned from."""
-        ratio = getattr(x, "negative_ratio", self.negative_ratio)
-        if abs(ratio - self.negative_ratio) > 1e-6:
+        ratio = negative_ratio_of(x)
+        if ratio is not None and abs(ratio - self.negative_ratio) > 1e-6:
             raise ValueError(
                 f"The base was trained on {self.negative_ratio} of the negatives, and so must the "
                 f"generator be. Received: `x.negative_ratio={ratio}`"

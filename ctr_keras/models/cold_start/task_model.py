@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from ctr_keras.argument_checks import check_positive_integer
+from ctr_keras.layers.mlp import check_units
 from ctr_keras.models.cold_start.adapted import Adapted, support_rows
 from ctr_keras.models.cold_start.decision_layers import DecisionLayers, TaskSteps
 from ctr_keras.models.cold_start.fast_weights import FastWeights
@@ -74,7 +75,7 @@ class TaskModel(CTRModel):
         logit = decision(joined(fields.all_pooled()))
         super().__init__(schema, inputs, logit, auxiliary_tensors(fields), **kwargs)
         self.embedding_dim = embedding_dim
-        self.units = tuple(units)
+        self.units = tuple(check_units(units))
         self.activation = activation
         self.inner_learning_rate = inner_learning_rate
         self.inner_steps = inner_steps

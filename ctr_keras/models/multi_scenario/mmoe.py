@@ -5,6 +5,7 @@ from typing import Any
 
 from ctr_keras import layers
 from ctr_keras.api_export import export
+from ctr_keras.layers.mlp import check_units
 from ctr_keras.models.ctr_model import CTRModel
 from ctr_keras.models.features import auxiliary_tensors, embed, joined, model_inputs, scaled
 from ctr_keras.models.multi_scenario.scenarios import Scenarios
@@ -77,8 +78,8 @@ class MMoE(CTRModel):
         super().__init__(schema, inputs, logit, tensors, **kwargs)
         self.embedding_dim = embedding_dim
         self.num_experts = num_experts
-        self.units = tuple(units)
-        self.tower_units = tuple(tower_units)
+        self.units = tuple(check_units(units))
+        self.tower_units = tuple(check_units(tower_units, "tower_units"))
         self.activation = activation
         self.dropout = dropout
         self.l2 = l2

@@ -8,6 +8,7 @@ from keras import ops
 
 from ctr_keras import layers
 from ctr_keras.api_export import export
+from ctr_keras.layers.mlp import check_units
 from ctr_keras.models.ctr_model import CTRModel
 from ctr_keras.models.inference_graph import InferenceGraph
 from ctr_keras.models.multimodal.item_vectors import (
@@ -80,9 +81,9 @@ class KnowledgeExtractor(CTRModel):
         super().__init__(vectors.schema, vectors.inputs, logit, {KNOWLEDGE: knowledge}, **kwargs)
         self.rows = rows
         self.width = width
-        self.units = tuple(units)
+        self.units = tuple(check_units(units))
         self.projection = projection
-        self.attention_units = tuple(attention_units)
+        self.attention_units = tuple(check_units(attention_units, "attention_units"))
         self.attention_normalize = attention_normalize
         self.dropout = dropout
 

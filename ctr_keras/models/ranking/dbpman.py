@@ -7,6 +7,7 @@ import keras
 
 from ctr_keras.api_export import export
 from ctr_keras.layers import MLP, BehaviorPathMatching
+from ctr_keras.layers.mlp import check_units
 from ctr_keras.models.ctr_model import CTRModel
 from ctr_keras.models.features import (
     ItemHistory,
@@ -85,10 +86,10 @@ class DBPMaN(CTRModel):
         logit = keras.layers.Dense(1, name="logit")(deep)
         super().__init__(schema, inputs, logit, auxiliary_tensors(fields), **kwargs)
         self.embedding_dim = embedding_dim
-        self.units = tuple(units)
+        self.units = tuple(check_units(units))
         self.path_length = path_length
         self.kept = kept
-        self.attention_units = tuple(attention_units)
+        self.attention_units = tuple(check_units(attention_units, "attention_units"))
         self.activation = activation
         self.attention_activation = attention_activation
         self.dropout = dropout

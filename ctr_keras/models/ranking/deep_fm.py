@@ -8,6 +8,7 @@ from keras import ops
 
 from ctr_keras.api_export import export
 from ctr_keras.layers import MLP, FactorizationMachine
+from ctr_keras.layers.mlp import check_units
 from ctr_keras.models.ctr_model import CTRModel
 from ctr_keras.models.features import auxiliary_tensors, embed, joined, model_inputs, scaled
 from ctr_keras.models.linear import linear_logit
@@ -62,7 +63,7 @@ class DeepFM(CTRModel):
         logit = keras.layers.Add(name="logit")(terms)
         super().__init__(schema, inputs, logit, auxiliary_tensors(fields), **kwargs)
         self.embedding_dim = embedding_dim
-        self.units = tuple(units)
+        self.units = tuple(check_units(units))
         self.activation = activation
         self.dropout = dropout
         self.l2 = l2

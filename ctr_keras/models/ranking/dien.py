@@ -8,6 +8,7 @@ from keras import ops
 
 from ctr_keras.api_export import export
 from ctr_keras.layers import AUGRU, MLP, InterestExtractor
+from ctr_keras.layers.mlp import check_units
 from ctr_keras.models.ctr_model import CTRModel
 from ctr_keras.models.features import (
     ItemHistory,
@@ -93,7 +94,7 @@ class DIEN(CTRModel):
             **kwargs,
         )
         self.embedding_dim = embedding_dim
-        self.units = tuple(units)
+        self.units = tuple(check_units(units))
         self.activation = activation
         self.interest_weight = interest_weight
         self.dropout = dropout

@@ -7,6 +7,7 @@ import keras
 
 from ctr_keras.api_export import export
 from ctr_keras.layers import MLP
+from ctr_keras.layers.mlp import check_units
 from ctr_keras.models.ctr_model import CTRModel
 from ctr_keras.models.features import auxiliary_tensors, embed, joined, model_inputs, scaled
 from ctr_keras.schema import Schema
@@ -58,7 +59,7 @@ class DNN(CTRModel):
         logit = keras.layers.Dense(1, name="logit")(deep(joined(fields.all_pooled())))
         super().__init__(schema, inputs, logit, auxiliary_tensors(fields), **kwargs)
         self.embedding_dim = embedding_dim
-        self.units = tuple(units)
+        self.units = tuple(check_units(units))
         self.activation = activation
         self.dropout = dropout
         self.l2 = l2

@@ -7,6 +7,7 @@ import keras
 
 from ctr_keras.api_export import export
 from ctr_keras.layers import MLP
+from ctr_keras.layers.mlp import check_units
 from ctr_keras.models.ctr_model import CTRModel
 from ctr_keras.models.features import auxiliary_tensors, embed, joined, model_inputs, scaled
 from ctr_keras.models.linear import crossed_logit, linear_logit
@@ -69,7 +70,7 @@ class WideDeep(CTRModel):
         logit = keras.layers.Add(name="logit")(terms)
         super().__init__(schema, inputs, logit, auxiliary_tensors(fields), **kwargs)
         self.embedding_dim = embedding_dim
-        self.units = tuple(units)
+        self.units = tuple(check_units(units))
         self.crosses = tuple(tuple(names) for names in crosses)
         self.cross_buckets = cross_buckets
         self.activation = activation
