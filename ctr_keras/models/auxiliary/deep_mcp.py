@@ -86,7 +86,7 @@ class DeepMCP(CTRModel):
         schema = Schema.of(schema)
         inputs = model_inputs(schema)
         fields = embed(schema, scaled(schema, inputs), embedding_dim, "embedding", l2)
-        history = ItemHistory.of(fields, "DeepMCP")
+        history = ItemHistory.of(fields, "DeepMCP", crossed=False)
         deep = MLP(units, activation=activation, dropout=dropout, name="mlp")(
             joined(fields.all_pooled())
         )

@@ -180,7 +180,7 @@ class MAKE(WrappingModel):
             **options: Arguments of the base.
         """
         width = extractor.tensors[KNOWLEDGE].shape[-1]
-        features = [Feature(KNOWLEDGE, "item", kind="vector", width=width)]
+        features = [Feature(KNOWLEDGE, "item", kind="vector", width=width, crossed=True)]
         if cls.takes_tiers:
             features.append(tiers_feature(20 if num_tiers is None else num_tiers))
         elif num_tiers is not None:

@@ -85,7 +85,7 @@ class SimTier(WrappingModel):
 
 def tiers_feature(num_tiers: int) -> Feature:
     """What a base takes."""
-    return Feature(SIM_TIERS, "item", kind="vector", width=num_tiers)
+    return Feature(SIM_TIERS, "item", kind="vector", width=num_tiers, crossed=True)
 
 
 def tiers_of(base: CTRModel, vectors: ItemVectors) -> keras.KerasTensor:
