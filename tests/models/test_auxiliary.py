@@ -33,11 +33,11 @@ LOSSES = {
 }
 
 
-def losses_of(model, x, y):
+def losses_of(model, x, y, sample_weight=None):
     """The auxiliary losses of a batch, and the tensors they are made of."""
     inputs = {name: x[name] for name in model.input}
     tensors = keras.Model(model.input, model.tensors)(inputs, training=True)
-    found = model.auxiliary_losses(x, y, tensors, None)
+    found = model.auxiliary_losses(x, y, tensors, sample_weight)
     return {k: float(v) for k, v in found.items()}, {k: np.array(v) for k, v in tensors.items()}
 
 
@@ -95,6 +95,47 @@ def test_losses_with_columns_of_labels_and_weights(name, small_schema, batch):
         losses = model.auxiliary_losses(x, tf.reshape(y, shape), tensors, weight.reshape(shape))
         found.append({loss: float(value) for loss, value in losses.items()})
     assert found[1] == pytest.approx(found[0], rel=1e-5)
+
+
+OF_CLICKS = [("AT4CTR", "uim_loss"), ("DeepMCP", "matching_loss")]
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+@pytest.mark.parametrize("name, loss", OF_CLICKS)
+def test_what_looks_at_clicks_scales_with_their_weights(name, loss, policy, small_schema, batch):
+    keras.config.set_dtype_policy(policy)
+    x, y = batch
+    model = MODELS[name](small_schema)
+    plain = losses_of(model, x, y)[0][loss]
+    for scale in (1.0, 1e6, 1e-9, 0.0):
+        weighted = losses_of(model, x, y, np.full(40, scale, "float32"))[0][loss]
+        assert weighted == pytest.approx(scale * plain, rel=1e-5, abs=1e-15)
+
+
+@pytest.mark.parametrize("name, loss", OF_CLICKS)
+def test_rows_of_weight_0_are_as_if_left_out(name, loss, small_schema, batch):
+    """As of `ctr_loss`: the mean over the rows, of which DeepMCP's has those of weight 0 too."""
+    x, y = batch
+    model = MODELS[name](small_schema)
+    weight = np.random.default_rng(0).integers(0, 3, 40).astype("float32")
+    found, tensors = losses_of(model, x, y, weight)
+    kept = np.flatnonzero(weight)
+    part = [{key: value.numpy()[kept] for key, value in x.items()}, y.numpy()[kept]]
+    part += [{key: value[kept] for key, value in tensors.items()}, weight[kept]]
+    expected = float(model.auxiliary_losses(*part)[loss])
+    if name == "DeepMCP":
+        expected *= len(kept) / 40
+    assert found[loss] == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_batch_of_weight_0_moves_nothing(small_schema, batch):
+    x, y = batch
+    model = at4ctr(small_schema, nip_weight=0)
+    model.compile(keras.optimizers.SGD(0.1), metrics=[], run_eagerly=True)
+    before = [w.numpy() for w in model.trainable_weights]
+    model.train_on_batch(x, y, sample_weight=np.zeros(40, "float32"))
+    for weight, was in zip(model.trainable_weights, before, strict=True):
+        np.testing.assert_array_equal(weight, was, err_msg=weight.path)
 
 
 def test_probability_is_the_bases(small_schema, batch, tmp_path):
@@ -436,7 +477,7 @@ def test_matching_loss_by_hand(small_schema, batch):
     assert losses == {"matching_loss": pytest.approx(expected, rel=1e-4)}
     weight = np.arange(40, dtype="float32")
     found = model.auxiliary_losses(x, y, tensors, weight[:, None])["matching_loss"]
-    expected = -np.average(np.where(y.numpy() == 1, np.log(p), np.log(1 - p)), weights=weight)
+    expected = -np.mean(weight * np.where(y.numpy() == 1, np.log(p), np.log(1 - p)))
     assert float(found) == pytest.approx(expected, rel=1e-4)
 
 

@@ -23,7 +23,9 @@ class AT4CTR(CTRModel):
 
     Both work on the base's own embeddings and only while it trains: the probability, `predict` and
     the exported SavedModel are the base's, which shares its weights. A base without a history has
-    the user-item match alone; auxiliary losses of the base itself stay.
+    the user-item match alone; auxiliary losses of the base itself stay. Sample weights weigh the
+    clicks that are matched as they weigh `ctr_loss`; the next item, which is no matter of clicks,
+    they leave alone.
 
     Args:
         base: Any model of this package, or any functional `keras.Model` whose inputs are the
@@ -122,6 +124,8 @@ class AT4CTR(CTRModel):
         if isinstance(self.base, CTRModel):
             losses = self.base.auxiliary_losses(x, y, tensors, sample_weight)
         part = {name: self._rows_in_use(tensor) for name, tensor in tensors.items()}
+        if sample_weight is not None:
+            sample_weight = self._rows_in_use(ops.reshape(sample_weight, (-1,)))
         ids = {} if self.keep_repeats else self._ids(x)
         if "uim_loss" in self.auxiliary_weights:
             losses["uim_loss"] = self.user_item_match(
@@ -132,6 +136,7 @@ class AT4CTR(CTRModel):
                 self._rows_in_use(ops.reshape(y, (-1,))) > 0.5,
                 ids.get("user"),
                 ids.get("item"),
+                sample_weight,
             )
         if "nip_loss" in self.auxiliary_weights:
             losses["nip_loss"] = self.next_item_prediction(

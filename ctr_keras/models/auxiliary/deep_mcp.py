@@ -133,9 +133,10 @@ class DeepMCP(CTRModel):
             score = ops.sum(self.user_tower(user) * self.item_tower(item), axis=-1)
             label = ops.reshape(ops.cast(y, "float32"), (-1,))
             loss = _log_loss(ops.cast(score, "float32"), label)
-            weight = ops.ones_like(loss) if sample_weight is None else sample_weight
-            weight = ops.reshape(ops.cast(weight, "float32"), (-1,))
-            losses["matching_loss"] = ops.sum(loss * weight) / ops.maximum(ops.sum(weight), 1e-7)
+            if sample_weight is not None:
+                loss = loss * ops.reshape(ops.cast(sample_weight, "float32"), (-1,))
+            # Over the number of rows whatever their weights, as Keras' mean of the click loss.
+            losses["matching_loss"] = ops.mean(loss)
         if self.correlation_weight:
             past, mask = self.past_item_tower(tensors["history"]), tensors["history_mask"]
             drawn = [self.other_items(past, mask) for _ in range(self.negatives)]
