@@ -315,6 +315,22 @@ def test_user_key(small_schema, batch):
     np.testing.assert_array_equal(model._ids(x)["user"], x["user_id"])
 
 
+def test_unknown_users_are_not_one(small_schema, batch):
+    x, y = batch
+    rows = np.arange(40)
+    distinct = {"group": rows + 7, "user_id": rows.astype("int32") + 2}
+    unknown = {"group": np.full(40, -1), "user_id": np.ones(40, "int32")}
+    for key in ("group", "user_id"):
+        model = at4ctr(small_schema, nip_weight=0, user_key=key)
+        _, tensors = losses_of(model, x, y)
+        some = np.where(rows % 2, distinct[key], unknown[key])
+        losses = [
+            float(model.auxiliary_losses({**x, key: ids}, y, tensors, None)["uim_loss"])
+            for ids in (distinct[key], unknown[key], some, np.full(40, 7, some.dtype))
+        ]
+        assert losses[1] == losses[2] == losses[0] != losses[3]
+
+
 def test_losses_of_the_base_stay(small_schema, batch, tmp_path):
     base = ck.models.DIEN(small_schema, embedding_dim=4, units=(8,))
     model = ck.models.AT4CTR(base)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from ctr_keras.api_export import export
@@ -40,7 +41,9 @@ class AT4CTR(CTRModel):
         rows: How many rows of a batch the tasks use, its first ones: their cost grows with the
             square of it. By default all, as in the paper.
         keep_repeats: Whether rows of the same item (user) stay negatives of a click's user (item),
-            as in the paper. By default they are left out, being matches in truth.
+            as in the paper. By default they are left out, being matches in truth. Items out of
+            vocabulary, which share an embedding, are one item; users who are missing or out of
+            vocabulary are each another.
         user_key: Feature that tells users apart; by default the first one of role `group`, else the
             user's id.
         schema: `ck.Schema` of a base that is not of this package.
@@ -162,11 +165,21 @@ class AT4CTR(CTRModel):
                 "`ck.data.read` yields it; `keep_repeats=True` does without. "
                 f"Received: `x={sorted(x)}`"
             )
-        return {
+        ids = {
             key: self._rows_in_use(ops.convert_to_tensor(x[name]))
             for key, name in names.items()
             if name is not None
         }
+        if "user" in ids:
+            ids["user"] = self._apart(names["user"], ids["user"])
+        return ids
+
+    def _apart(self, name, users):
+        """The keys of users, each unknown one another: what they lack tells nothing of who."""
+        users = ops.cast(users, "int64")
+        # So low that no user's own key is there.
+        others = ops.arange(ops.shape(users)[0], dtype="int64") + np.iinfo("int64").min
+        return ops.where(self.schema.is_known(name, users), users, others)
 
     def _rows_in_use(self, tensor):
         if self.rows is None:
