@@ -6,7 +6,7 @@ from keras import ops
 
 import ctr_keras as ck
 from ctr_keras.models.auxiliary.cl4ctr import alignment_loss, uniformity_loss
-from ctr_keras.models.auxiliary.deep_mcp import skip_gram_loss
+from ctr_keras.models.auxiliary.deep_mcp import is_elsewhere, skip_gram_loss
 from ctr_keras.models.auxiliary.recency_attention import RecencyAttention
 from tests.models.conformance import run_model_conformance
 
@@ -466,6 +466,33 @@ def test_skip_gram_loss_by_hand():
     got = skip_gram_loss(items, mask, window=2, negatives=drawn)
     assert float(got) == pytest.approx(total / count, rel=1e-4)
     assert float(skip_gram_loss(items, np.zeros_like(mask), 2, drawn)) == 0
+
+
+def test_which_drawn_items_are_elsewhere():
+    rng = np.random.default_rng(0)
+    ids, drawn = rng.integers(2, 9, (2, 30, 6))
+    ids[:, 4:] = 0
+    expected = [
+        [
+            not any(drawn[row, t] == ids[row, s] for s in range(6) if abs(s - t) <= 2)
+            for t in range(6)
+        ]
+        for row in range(30)
+    ]
+    got = np.array(is_elsewhere(drawn, ids, window=2))
+    np.testing.assert_array_equal(got, expected)
+    assert 0 < got.mean() < 1
+
+
+def test_an_item_is_no_negative_of_itself_or_its_context(small_schema, batch):
+    """Where all users have the same two items, there is nothing else to draw."""
+    x, y = batch
+    x = {**x, "history_item_id": tf.tile([[2, 3, 0, 0, 0, 0, 0]], (40, 1))}
+    model = ck.models.DeepMCP(small_schema, embedding_dim=4, units=(8,), matching_weight=0)
+    losses, tensors = losses_of(model, x, y)
+    past = model.past_item_tower(tensors["history"])
+    expected = float(skip_gram_loss(past, tensors["history_mask"], 2, []))
+    assert losses["correlation_loss"] == pytest.approx(expected, rel=1e-6)
 
 
 def test_negatives_are_of_other_rows(small_schema, batch):
