@@ -166,6 +166,9 @@ class Feature:
         as_string: Whether a text enters models as it is, for those that encode it themselves.
         of: For vectors: the feature with the ids of the items that they describe. They lie in a
             table (`ck.data.VectorTable`), not in the rows, and are looked up as rows are read.
+        crossed: Whether the value depends on the user and the target item together, as their
+            similarity does. A ranker takes it like any other; auxiliary tasks, which ask who
+            belongs to whom, would find the answer in it and leave it aside.
 
     Example:
 
@@ -183,6 +186,7 @@ class Feature:
     dtype: str = ""
     as_string: bool = False
     of: str | None = None
+    crossed: bool = False
 
     def __post_init__(self):
         if not isinstance(self.name, str) or not FEATURE_NAME.match(self.name):
@@ -311,8 +315,9 @@ class Feature:
             value = getattr(self, key)
             if value is not None and not (key == "dtype" and self.kind != "id"):
                 config[key] = value
-        if self.as_string:
-            config["as_string"] = True
+        for key in ("as_string", "crossed"):
+            if getattr(self, key):
+                config[key] = True
         if self.vocabulary is not None:
             config["vocabulary"] = self.vocabulary.to_dict(self.name)
         return config
@@ -547,11 +552,13 @@ class Schema:
     def is_of_item(self, name: str) -> bool:
         """Whether a feature differs between the items that are ranked for one user.
 
-        Features of role `item` do. One of role `vector` is on the side of the feature that it is
-        `of`; of none, it represents the target item. All others, a history's vectors among them,
-        are the user's or those of the moment.
+        Features of role `item` do, and crossed ones of any role. One of role `vector` is on the
+        side of the feature that it is `of`; of none, it represents the target item. All others, a
+        history's vectors among them, are the user's or those of the moment.
         """
         feature = self[name]
+        if feature.crossed:
+            return True
         if feature.role == "vector" and feature.of is not None:
             return self.is_of_item(feature.of)
         return feature.role in ("item", "vector")

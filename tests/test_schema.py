@@ -150,6 +150,14 @@ def test_fingerprint_depends_on_meaning(small_schema):
     assert ck.Schema(features).fingerprint != small_schema.fingerprint
 
 
+def test_crossed_features_are_on_the_side_of_the_items():
+    crossed = feature(role="context", kind="number", crossed=True)
+    schema = ck.Schema([crossed, feature(name="plain", role="context", kind="number")])
+    assert schema.is_of_item("x") and not schema.is_of_item("plain")
+    assert ck.Schema.from_dict(schema.to_dict()) == schema
+    assert "crossed" not in schema["plain"].to_dict()
+
+
 def test_which_ids_are_known():
     schema = ck.Schema(
         [

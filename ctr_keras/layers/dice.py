@@ -37,8 +37,9 @@ class Dice(keras.layers.Layer):
     Call arguments:
         inputs: Float tensor of shape `(..., units)`.
         training: Boolean, whether to use (and record) the statistics of this batch.
-        mask: Optional boolean tensor of shape `inputs.shape[:-1]`. Positions that are `False`
-            change neither the statistics of this batch nor the moving ones.
+        mask: Optional boolean tensor of shape `inputs.shape[:-1]`, or of the inputs' own shape for
+            a mask of each feature's own. Positions that are `False` change neither the statistics
+            of this batch nor the moving ones.
 
     Output shape:
         The same as the input's.
@@ -91,9 +92,9 @@ class Dice(keras.layers.Layer):
 
     def call(self, inputs: Any, training: bool = False, mask: Any = None) -> Any:
         x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
-        if mask is not None and len(mask.shape) != len(x.shape) - 1:
+        if mask is not None and len(x.shape) - len(mask.shape) not in (0, 1):
             raise ValueError(
-                "`mask` must have one axis less than `inputs`. "
+                "`mask` must have one axis less than `inputs`, or as many. "
                 f"Received: `mask.shape={tuple(mask.shape)}`, `inputs.shape={tuple(x.shape)}`"
             )
         alpha = ops.convert_to_tensor(self.alpha)
@@ -115,8 +116,10 @@ class Dice(keras.layers.Layer):
             weight = 1.0
             count = ops.cast(ops.size(x) // x.shape[-1], x.dtype)
         else:
-            weight = ops.expand_dims(ops.cast(mask, x.dtype), -1)
-            count = ops.sum(weight)
+            weight = ops.cast(mask, x.dtype)
+            if len(mask.shape) < len(x.shape):
+                weight = ops.expand_dims(weight, -1)
+            count = ops.sum(weight, axis=axes)
         # An empty batch (every history is padding) must leave numbers, not 0 / 0.
         divisor = ops.maximum(count, 1.0)
         mean = ops.sum(x * weight, axis=axes) / divisor

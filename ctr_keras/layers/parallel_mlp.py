@@ -46,6 +46,8 @@ class ParallelMLP(keras.layers.Layer):
             `(batch, num_mlps, features)`, one for each. Of a built layer also a list of tensors
             `(batch, features_i)` that lie side by side, as of `MLP`.
         training: Boolean, passed to `Dice` and dropout.
+        used: Optional boolean tensor of shape `(batch, num_mlps)`: which MLPs' outputs a row uses.
+            The others' `Dice` leaves the row out of its statistics. Defaults to all.
 
     Output shape:
         `(batch, num_mlps, units[-1])`.
@@ -121,7 +123,7 @@ class ParallelMLP(keras.layers.Layer):
 
         return initial
 
-    def call(self, inputs: Any, training: bool = False) -> Any:
+    def call(self, inputs: Any, training: bool = False, used: Any = None) -> Any:
         x = inputs
         is_common = isinstance(inputs, (list, tuple)) or len(inputs.shape) == 2
         for i, (units, stage) in enumerate(zip(self.units, self.stages, strict=True)):
@@ -133,8 +135,9 @@ class ParallelMLP(keras.layers.Layer):
                 x = ops.reshape(x, (-1, self.num_mlps * units))
             if self.use_bias:
                 x = x + self.biases[i]
+            mask = None if used is None else ops.repeat(used, units, axis=-1)
             for layer in stage:
-                x = apply_layer(layer, x, training, None)
+                x = apply_layer(layer, x, training, mask)
         return ops.reshape(x, (-1, self.num_mlps, self.units[-1]))
 
     def compute_output_shape(self, input_shape):

@@ -20,8 +20,9 @@ class ScenarioTowers(keras.layers.Layer):
         z    = z_scenario                   where the row's scenario is one of them
              = mean_k z_k                   elsewhere
 
-    Only the own tower has a part in a row's logit, so its loss moves no other. All towers are
-    computed, as one batched product.
+    Only the own tower has a part in a row's logit, so its loss moves no other, and a tower's `Dice`
+    has the statistics of its own rows; a row of no scenario, whose logit all towers make, is every
+    tower's. All towers are computed, as one batched product.
 
     Args:
         num_scenarios: Positive integer.
@@ -90,22 +91,28 @@ class ScenarioTowers(keras.layers.Layer):
         self.logits.build(self.towers.compute_output_shape(inputs_shape))
 
     def call(self, inputs: Any, scenario: Any = None, training: bool = False) -> Any:
-        logits = ops.squeeze(self.logits(self.towers(inputs, training=training)), axis=-1)
         if scenario is None:
-            return logits
+            return self._of_all(inputs, training, None)
         if len(scenario.shape) != 1:
             raise ValueError(
                 "`scenario` must have shape (batch,). "
                 f"Received: `scenario.shape={tuple(scenario.shape)}`"
             )
-        return ops.sum(logits * self._shares(scenario, logits.dtype), axis=-1, keepdims=True)
+        shares = self._shares(scenario)
+        logits = self._of_all(inputs, training, shares > 0)
+        return ops.sum(logits * shares, axis=-1, keepdims=True)
 
-    def _shares(self, scenario, dtype):
+    def _of_all(self, inputs, training, used):
+        """The logits of all towers `(batch, num_scenarios)`."""
+        hidden = self.towers(inputs, training=training, used=used)
+        return ops.squeeze(self.logits(hidden), axis=-1)
+
+    def _shares(self, scenario):
         """1 for the own tower, 0 for the others; equal ones where no tower is the own."""
         towers = ops.arange(self.num_scenarios, dtype=scenario.dtype)
         own = ops.equal(scenario[:, None], towers[None, :])
         known = ops.any(own, axis=-1, keepdims=True)
-        return ops.where(known, ops.cast(own, dtype), 1 / self.num_scenarios)
+        return ops.where(known, ops.cast(own, self.compute_dtype), 1 / self.num_scenarios)
 
     def compute_output_shape(self, inputs_shape, scenario_shape=None):
         return (inputs_shape[0], self.num_scenarios if scenario_shape is None else 1)

@@ -20,6 +20,7 @@ def info_nce(
     anchor_mask: Any = None,
     *,
     candidate_mask: Any = None,
+    anchor_weight: Any = None,
     query_ids: Any = None,
     key_ids: Any = None,
     symmetric: bool = False,
@@ -42,6 +43,8 @@ def info_nce(
         anchor_mask: Optional bool `(..., rows)`: the rows that have a loss. Defaults to all.
         candidate_mask: Optional bool `(..., rows)`: the rows that are there at all; the others are
             neither anchor nor candidate. Defaults to all.
+        anchor_weight: Optional weights `(..., rows)` of the anchors' losses. The mean is still that
+            over their number, as of a Keras loss with sample weights.
         query_ids: Optional ids `(..., rows)` of what the queries stand for.
         key_ids: Optional ids `(..., rows)` of what the keys stand for.
         symmetric: Whether to add the loss from keys to queries.
@@ -66,8 +69,10 @@ def info_nce(
     if candidate_mask is not None:
         anchors = anchors * _mask(losses, candidate_mask, "candidate_mask")
     # An anchor that is no candidate has no finite loss.
-    total = ops.sum(ops.where(anchors > 0, losses, 0.0))
-    return total / ops.maximum(ops.sum(anchors), 1.0)
+    losses = ops.where(anchors > 0, losses, 0.0)
+    if anchor_weight is not None:
+        losses = losses * _of_rows(losses, anchor_weight, "anchor_weight")
+    return ops.sum(losses) / ops.maximum(ops.sum(anchors), 1.0)
 
 
 @export
@@ -180,13 +185,17 @@ def unit_vectors(x):
 def _mask(losses, mask, name):
     if mask is None:
         return ops.ones_like(losses)
-    mask = ops.convert_to_tensor(mask)
-    if len(mask.shape) != len(losses.shape):
+    return _of_rows(losses, ops.cast(mask, "bool"), name)
+
+
+def _of_rows(losses, values, name):
+    values = ops.convert_to_tensor(values)
+    if len(values.shape) != len(losses.shape):
         raise ValueError(
             f"`{name}` must have one value a row, in shape {tuple(losses.shape)}. "
-            f"Received: `{name}.shape={tuple(mask.shape)}`"
+            f"Received: `{name}.shape={tuple(values.shape)}`"
         )
-    return ops.cast(ops.cast(mask, "bool"), "float32")
+    return ops.cast(values, "float32")
 
 
 def _check_temperature(temperature):

@@ -127,7 +127,8 @@ class CTRModel(keras.Model):
             y: Labels `(batch,)` or `(batch, 1)`.
             tensors: The named tensors of the training graph.
             sample_weight: Weights `(batch,)` or `(batch, 1)` of the click loss, or `None`. A task
-                that does not look at the clicks takes all rows alike.
+                that looks at the clicks weighs its rows by them, so that its loss scales as the
+                click loss does; one that does not takes all rows alike.
         """
         return {}
 

@@ -43,8 +43,9 @@ class Fields:
         return [self.pooled(f.name) for f in self.schema.inputs if f.name not in without]
 
     def of_roles(self, *roles: str) -> list[KerasTensor]:
-        """The pooled features of these roles, in the order of the schema."""
-        return [self.pooled(f.name) for f in self.schema.inputs if f.role in roles]
+        """The pooled features of these roles but the crossed ones, in the order of the schema."""
+        chosen = [f for f in self.schema.inputs if f.role in roles and not f.crossed]
+        return [self.pooled(feature.name) for feature in chosen]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,13 +65,18 @@ class ItemHistory:
     names: tuple[str, ...]
 
     @classmethod
-    def of(cls, fields: Fields, model: str) -> "ItemHistory":
+    def of(cls, fields: Fields, model: str, crossed: bool = True) -> "ItemHistory":
         """The past items of a model that cannot do without.
+
+        Args:
+            fields: The embedded features.
+            model: What to call it in errors.
+            crossed: Whether features that also depend on the target item are among theirs.
 
         Raises:
             ValueError: the schema has none, or histories of several lengths.
         """
-        pairs = _history_pairs(fields)
+        pairs = _history_pairs(fields, crossed)
         if not pairs:
             raise ValueError(
                 f"{model} needs a history that shares a feature of the target item, such as "
@@ -101,6 +107,9 @@ def auxiliary_tensors(fields: Fields) -> dict[str, KerasTensor]:
     - `target`, `history`, `history_mask`: target item and past items as `ItemHistory` has them.
     - `fields`: every feature as one vector, `(batch, number, dim)`.
 
+    Crossed features are in `fields` alone: in an item's tensor they would tell which user it is
+    shown to, in a history's which item is ranked, and a match could be read off them.
+
     What the schema has no feature for is left out, and the three of the past items where the
     histories differ in length: a model that needs none can do with such a schema.
     """
@@ -108,8 +117,8 @@ def auxiliary_tensors(fields: Fields) -> dict[str, KerasTensor]:
     for role in ("user", "item"):
         if vectors := fields.of_roles(role):
             tensors[role] = joined(vectors)
-    if len({feature.length for feature in _history_pairs(fields)}) == 1:
-        history = ItemHistory.of(fields, "An auxiliary task")
+    if len({feature.length for feature in _history_pairs(fields, crossed=False)}) == 1:
+        history = ItemHistory.of(fields, "An auxiliary task", crossed=False)
         tensors["target"] = history.target
         tensors["history"] = history.items
         tensors["history_mask"] = history.mask
@@ -200,12 +209,13 @@ def joined(tensors: list[KerasTensor]) -> KerasTensor:
     return tensors[0] if len(tensors) == 1 else ops.concatenate(tensors, axis=-1)
 
 
-def _history_pairs(fields: Fields) -> list[Feature]:
+def _history_pairs(fields: Fields, crossed: bool) -> list[Feature]:
     return [
         feature
         for feature in fields.schema.by_role("history")
         if feature.shares in fields.scalars and feature.name in fields.sequences
-    ]
+        and (crossed or not feature.crossed)
+    ]  # fmt: skip
 
 
 def _input(schema: Schema, feature: Feature) -> KerasTensor:

@@ -20,11 +20,11 @@ class OtherItems(keras.layers.Layer):
         **kwargs: Base layer keyword arguments.
 
     Call arguments:
-        items: Float tensor of shape `(batch, length, width)`.
+        items: Tensor of shape `(batch, length, width)`, or a list of those that tell of one item.
         mask: Boolean tensor of shape `(batch, length)`, `True` where there is an item.
 
     Returns:
-        Tensor like `items`, zeros where masked, and a boolean one like `mask`: where there is an
+        Tensors like `items`, zeros where masked, and a boolean one like `mask`: where there is an
         item and one of another row was found for it.
     """
 
@@ -42,10 +42,14 @@ class OtherItems(keras.layers.Layer):
         # All items in a ring, row by row: behind a row's last one begin those of the other rows.
         place = tf.gather(tf.cumsum(own), rows) + self._draw(tf.gather(others, rows))
         place %= tf.maximum(tf.size(positions), 1)
-        flat = tf.reshape(items, (-1, items.shape[-1]))
-        drawn = put_unpadded(tf.gather(flat, tf.gather(positions, place)), positions, slots)
-        found = tf.logical_and(mask, others[:, None] > 0)
-        return tf.reshape(drawn, (batch, length, flat.shape[-1])), found
+        sources = tf.gather(positions, place)
+
+        def draw(x):
+            flat = tf.reshape(x, (-1, x.shape[-1]))
+            drawn = put_unpadded(tf.gather(flat, sources), positions, slots)
+            return tf.reshape(drawn, (batch, length, x.shape[-1]))
+
+        return keras.tree.map_structure(draw, items), tf.logical_and(mask, others[:, None] > 0)
 
     def _draw(self, bounds):
         """For each of `bounds` an integer from 0 up to it, exclusive; 0 where it is 0."""

@@ -89,6 +89,21 @@ def test_masked_statistics_are_those_of_the_unmasked_rows():
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
+def test_each_feature_may_have_a_mask_of_its_own():
+    mask = RNG.random((7, 4)) < 0.5
+    mask[:, 3] = False
+    layer = with_alpha(Dice(), np.full(4, 0.3, "float32"))
+    out = np.asarray(layer(X, training=True, mask=mask))
+    for n in range(3):
+        one = with_alpha(Dice(), np.full(1, 0.3, "float32"))
+        expected = one(X[mask[:, n], n : n + 1], training=True)
+        np.testing.assert_allclose(out[mask[:, n], n : n + 1], expected, rtol=1e-4, atol=1e-5)
+        for a, b in zip(layer.get_weights(), one.get_weights(), strict=True):
+            np.testing.assert_allclose(a[n : n + 1], b, rtol=1e-5, atol=1e-6)
+    assert np.isfinite(out).all()
+    assert [float(w[3]) for w in layer.get_weights()] == [pytest.approx(0.3), 0, 1]
+
+
 @pytest.mark.parametrize("mask", [None, np.zeros((0, 3), bool), np.zeros((2, 3), bool)])
 def test_a_batch_without_valid_rows_leaves_numbers(mask):
     x = np.ones((0 if mask is None else len(mask), 3, 4), "float32")
@@ -167,4 +182,4 @@ def test_bad_arguments():
     with pytest.raises(ValueError, match=r"Received: `epsilon=0`"):
         Dice(epsilon=0)
     with pytest.raises(ValueError, match=r"`mask` must have one axis less"):
-        Dice()(ops.ones((2, 3)), mask=ops.ones((2, 3), "bool"))
+        Dice()(ops.ones((2, 3, 4)), mask=ops.ones((2,), "bool"))

@@ -16,6 +16,8 @@ def test_conformance():
     run_layer_conformance(ScenarioTowers, kwargs, COMMON, (6, 3))
     scenario = {"scenario": SCENARIO}
     run_layer_conformance(ScenarioTowers, kwargs, OWN, (6, 1), keyword_inputs=scenario)
+    kwargs = {**kwargs, "activation": "dice"}
+    run_layer_conformance(ScenarioTowers, kwargs, COMMON, (6, 1), keyword_inputs=scenario)
 
 
 def test_own_tower_and_the_mean_for_a_scenario_without_one():
@@ -46,6 +48,42 @@ def test_a_row_moves_no_other_tower():
     )
     for change in (kernel.transpose(1, 0, 2), logit_kernel, logit_bias):
         assert not change[[0, 2]].any() and change[1].any()
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["common", "own"])
+def test_dice_of_a_tower_has_the_statistics_of_its_rows(own):
+    """In training a logit, and in inference what training left, depend on no other scenario."""
+    x = RNG.normal(size=(40, 3, 5) if own else (40, 5)).astype("float32")
+    scenario = np.repeat(np.arange(3, dtype="int32"), (8, 12, 20))
+    x[8:] += 50
+    layer = ScenarioTowers(3, [4, 2], activation="dice")
+    layer(x, scenario=scenario)
+    weights = layer.get_weights()
+    alone = ScenarioTowers(3, [4, 2], activation="dice")
+    alone(x, scenario=scenario)
+    alone.set_weights(weights)
+    together = np.asarray(layer(x, scenario=scenario, training=True))
+    expected = np.asarray(alone(x[:8], scenario=scenario[:8], training=True))
+    np.testing.assert_allclose(together[:8], expected, rtol=1e-4, atol=1e-4)
+    of_both = [np.asarray(each(x[:8], scenario=scenario[:8])) for each in (layer, alone)]
+    np.testing.assert_allclose(*of_both, rtol=1e-4, atol=1e-4)
+    for _ in range(3):
+        layer(x[8:], scenario=scenario[8:], training=True)
+    np.testing.assert_array_equal(layer(x[:8], scenario=scenario[:8]), of_both[0])
+
+
+def test_dice_of_every_tower_has_the_rows_of_no_scenario():
+    x, unknown = RNG.normal(size=(9, 5)).astype("float32"), np.full(9, -2, "int32")
+    layer = ScenarioTowers(3, [4], activation="dice")
+    layer(x)
+    every = ScenarioTowers(3, [4], activation="dice")
+    every(x)
+    every.set_weights(layer.get_weights())
+    got = np.asarray(layer(x, scenario=unknown, training=True))
+    expected = np.asarray(every(x, training=True)).mean(axis=1, keepdims=True)
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+    for ours, theirs in zip(layer.get_weights(), every.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
 def test_several_tasks_of_a_row():

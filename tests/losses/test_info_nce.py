@@ -59,6 +59,22 @@ def test_formula(temperature):
         assert float(got) == pytest.approx(np.mean(expected), rel=1e-4, abs=1e-5)
 
 
+def test_weights_of_anchors():
+    q, k = pairs()
+    anchors = np.array([1, 0, 1, 1, 0, 1], bool)
+    there = np.array([1, 1, 1, 0, 1, 1], bool)
+    weights = np.array([2, 9, 0.5, 9, 9, 3], "float32")
+    masks = {"anchor_mask": anchors, "candidate_mask": there}
+    expected = np.mean(weights[[0, 2, 5]] * by_hand(q, k, 0.3, anchors, there))
+    assert float(info_nce(q, k, 0.3, **masks, anchor_weight=weights)) == pytest.approx(
+        expected, rel=1e-4
+    )
+    plain = info_nce(q, k, 0.3, **masks)
+    assert float(info_nce(q, k, 0.3, **masks, anchor_weight=np.ones(6))) == float(plain)
+    with pytest.raises(ValueError, match=r"anchor_weight.shape=\(6, 1\)"):
+        info_nce(q, k, anchor_weight=np.ones((6, 1)))
+
+
 def test_leading_axes_are_batches_of_their_own():
     q, k = RNG.normal(size=(2, 3, 4, 5)).astype("float32")
     there = np.array([[1, 1, 1, 1], [1, 1, 0, 0], [0, 0, 0, 0]], bool)

@@ -6,7 +6,7 @@ from keras import ops
 
 import ctr_keras as ck
 from ctr_keras.models.auxiliary.cl4ctr import alignment_loss, uniformity_loss
-from ctr_keras.models.auxiliary.deep_mcp import skip_gram_loss
+from ctr_keras.models.auxiliary.deep_mcp import is_elsewhere, skip_gram_loss
 from ctr_keras.models.auxiliary.recency_attention import RecencyAttention
 from tests.models.conformance import run_model_conformance
 
@@ -33,11 +33,11 @@ LOSSES = {
 }
 
 
-def losses_of(model, x, y):
+def losses_of(model, x, y, sample_weight=None):
     """The auxiliary losses of a batch, and the tensors they are made of."""
     inputs = {name: x[name] for name in model.input}
     tensors = keras.Model(model.input, model.tensors)(inputs, training=True)
-    found = model.auxiliary_losses(x, y, tensors, None)
+    found = model.auxiliary_losses(x, y, tensors, sample_weight)
     return {k: float(v) for k, v in found.items()}, {k: np.array(v) for k, v in tensors.items()}
 
 
@@ -95,6 +95,47 @@ def test_losses_with_columns_of_labels_and_weights(name, small_schema, batch):
         losses = model.auxiliary_losses(x, tf.reshape(y, shape), tensors, weight.reshape(shape))
         found.append({loss: float(value) for loss, value in losses.items()})
     assert found[1] == pytest.approx(found[0], rel=1e-5)
+
+
+OF_CLICKS = [("AT4CTR", "uim_loss"), ("DeepMCP", "matching_loss")]
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+@pytest.mark.parametrize("name, loss", OF_CLICKS)
+def test_what_looks_at_clicks_scales_with_their_weights(name, loss, policy, small_schema, batch):
+    keras.config.set_dtype_policy(policy)
+    x, y = batch
+    model = MODELS[name](small_schema)
+    plain = losses_of(model, x, y)[0][loss]
+    for scale in (1.0, 1e6, 1e-9, 0.0):
+        weighted = losses_of(model, x, y, np.full(40, scale, "float32"))[0][loss]
+        assert weighted == pytest.approx(scale * plain, rel=1e-5, abs=1e-15)
+
+
+@pytest.mark.parametrize("name, loss", OF_CLICKS)
+def test_rows_of_weight_0_are_as_if_left_out(name, loss, small_schema, batch):
+    """As of `ctr_loss`: the mean over the rows, of which DeepMCP's has those of weight 0 too."""
+    x, y = batch
+    model = MODELS[name](small_schema)
+    weight = np.random.default_rng(0).integers(0, 3, 40).astype("float32")
+    found, tensors = losses_of(model, x, y, weight)
+    kept = np.flatnonzero(weight)
+    part = [{key: value.numpy()[kept] for key, value in x.items()}, y.numpy()[kept]]
+    part += [{key: value[kept] for key, value in tensors.items()}, weight[kept]]
+    expected = float(model.auxiliary_losses(*part)[loss])
+    if name == "DeepMCP":
+        expected *= len(kept) / 40
+    assert found[loss] == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_batch_of_weight_0_moves_nothing(small_schema, batch):
+    x, y = batch
+    model = at4ctr(small_schema, nip_weight=0)
+    model.compile(keras.optimizers.SGD(0.1), metrics=[], run_eagerly=True)
+    before = [w.numpy() for w in model.trainable_weights]
+    model.train_on_batch(x, y, sample_weight=np.zeros(40, "float32"))
+    for weight, was in zip(model.trainable_weights, before, strict=True):
+        np.testing.assert_array_equal(weight, was, err_msg=weight.path)
 
 
 def test_probability_is_the_bases(small_schema, batch, tmp_path):
@@ -274,6 +315,22 @@ def test_user_key(small_schema, batch):
     np.testing.assert_array_equal(model._ids(x)["user"], x["user_id"])
 
 
+def test_unknown_users_are_not_one(small_schema, batch):
+    x, y = batch
+    rows = np.arange(40)
+    distinct = {"group": rows + 7, "user_id": rows.astype("int32") + 2}
+    unknown = {"group": np.full(40, -1), "user_id": np.ones(40, "int32")}
+    for key in ("group", "user_id"):
+        model = at4ctr(small_schema, nip_weight=0, user_key=key)
+        _, tensors = losses_of(model, x, y)
+        some = np.where(rows % 2, distinct[key], unknown[key])
+        losses = [
+            float(model.auxiliary_losses({**x, key: ids}, y, tensors, None)["uim_loss"])
+            for ids in (distinct[key], unknown[key], some, np.full(40, 7, some.dtype))
+        ]
+        assert losses[1] == losses[2] == losses[0] != losses[3]
+
+
 def test_losses_of_the_base_stay(small_schema, batch, tmp_path):
     base = ck.models.DIEN(small_schema, embedding_dim=4, units=(8,))
     model = ck.models.AT4CTR(base)
@@ -411,6 +468,33 @@ def test_skip_gram_loss_by_hand():
     assert float(skip_gram_loss(items, np.zeros_like(mask), 2, drawn)) == 0
 
 
+def test_which_drawn_items_are_elsewhere():
+    rng = np.random.default_rng(0)
+    ids, drawn = rng.integers(2, 9, (2, 30, 6))
+    ids[:, 4:] = 0
+    expected = [
+        [
+            not any(drawn[row, t] == ids[row, s] for s in range(6) if abs(s - t) <= 2)
+            for t in range(6)
+        ]
+        for row in range(30)
+    ]
+    got = np.array(is_elsewhere(drawn, ids, window=2))
+    np.testing.assert_array_equal(got, expected)
+    assert 0 < got.mean() < 1
+
+
+def test_an_item_is_no_negative_of_itself_or_its_context(small_schema, batch):
+    """Where all users have the same two items, there is nothing else to draw."""
+    x, y = batch
+    x = {**x, "history_item_id": tf.tile([[2, 3, 0, 0, 0, 0, 0]], (40, 1))}
+    model = ck.models.DeepMCP(small_schema, embedding_dim=4, units=(8,), matching_weight=0)
+    losses, tensors = losses_of(model, x, y)
+    past = model.past_item_tower(tensors["history"])
+    expected = float(skip_gram_loss(past, tensors["history_mask"], 2, []))
+    assert losses["correlation_loss"] == pytest.approx(expected, rel=1e-6)
+
+
 def test_negatives_are_of_other_rows(small_schema, batch):
     x, y = batch
     model = ck.models.DeepMCP(small_schema, embedding_dim=4, units=(8,), matching_weight=0)
@@ -436,7 +520,7 @@ def test_matching_loss_by_hand(small_schema, batch):
     assert losses == {"matching_loss": pytest.approx(expected, rel=1e-4)}
     weight = np.arange(40, dtype="float32")
     found = model.auxiliary_losses(x, y, tensors, weight[:, None])["matching_loss"]
-    expected = -np.average(np.where(y.numpy() == 1, np.log(p), np.log(1 - p)), weights=weight)
+    expected = -np.mean(weight * np.where(y.numpy() == 1, np.log(p), np.log(1 - p)))
     assert float(found) == pytest.approx(expected, rel=1e-4)
 
 

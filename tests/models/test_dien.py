@@ -118,6 +118,17 @@ def test_other_items_come_from_other_rows_evenly():
         assert counts.min() > 0.7 * counts.mean() and counts.max() < 1.3 * counts.mean()
 
 
+def test_what_tells_of_one_item_is_drawn_together():
+    mask = np.arange(4) < np.array([[3], [0], [4], [1]])
+    ids = np.arange(1, 17, dtype="int64").reshape(4, 4, 1) * mask[:, :, None]
+    vectors = np.tile(ids.astype("float32"), (1, 1, 3))
+    (drawn, of_drawn), found = OtherItems(seed=1)([vectors, ids], mask)
+    alone, _ = OtherItems(seed=1)(vectors, mask)
+    np.testing.assert_array_equal(drawn, alone)
+    np.testing.assert_array_equal(drawn, np.tile(of_drawn, (1, 1, 3)))
+    np.testing.assert_array_equal(np.asarray(of_drawn)[..., 0] > 0, found)
+
+
 def test_other_items_follow_the_seed():
     mask = np.ones((3, 4), bool)
     items = np.arange(12, dtype="float32").reshape(3, 4, 1)

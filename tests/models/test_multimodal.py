@@ -1,3 +1,4 @@
+import dataclasses
 import shutil
 
 import keras
@@ -97,6 +98,68 @@ def test_scores_enter_the_base(batch):
     features |= {"history_score": scores, "item_score": np.ones((600, 1))}
     expected = model.base.predict(features, verbose=0)
     np.testing.assert_allclose(model.predict(x, verbose=0), expected, atol=1e-5)
+
+
+ON_OTHER_BASES = {
+    "SimTier on DeepMCP": lambda s: ck.models.SimTier.on(
+        ck.models.DeepMCP, s, WIDTH, num_tiers=4, embedding_dim=4, units=(6,)
+    ),
+    "SimScore on DeepMCP": lambda s: ck.models.SimScore.on(
+        ck.models.DeepMCP, s, WIDTH, embedding_dim=4, units=(6,)
+    ),
+    "SimScore on DMR": lambda s: ck.models.SimScore.on(
+        ck.models.DMR, s, WIDTH, embedding_dim=4, units=(6,)
+    ),
+    "SimScore on DIEN": lambda s: ck.models.SimScore.on(
+        ck.models.DIEN, s, WIDTH, embedding_dim=4, units=(6,)
+    ),
+}
+OF_ITEM = {"item_id", "item_id_vector"}
+
+
+def tensors_of(model, x):
+    graph = keras.Model(model.input, model.tensors)
+    return {name: value.numpy() for name, value in graph({n: x[n] for n in model.input}).items()}
+
+
+@pytest.mark.parametrize("name", [*MODELS, *ON_OTHER_BASES])
+def test_what_is_matched_is_of_one_side_alone(name, batch):
+    """With the other side in it a match could be read off, and uim_loss fell below chance."""
+    model = {**MODELS, **ON_OTHER_BASES}[name](items_schema())
+    x, y = batch
+    found = tensors_of(model, x)
+    for key in model.input:
+        other = {**x, key: x[key][::-1]}
+        changed = {
+            n for n, v in tensors_of(model, other).items() if not np.array_equal(v, found[n])
+        }
+        of_one = {"item", "target", "item_side"} if key not in OF_ITEM else {
+            "user", "history", "history_mask", "user_side"
+        }  # fmt: skip
+        assert not changed & of_one, key
+    if name in ON_OTHER_BASES:
+        model.compile(metrics=[], run_eagerly=True)
+        logs = model.train_on_batch(x, y, return_dict=True)
+        assert np.isfinite(list(logs.values())).all()
+
+
+def test_a_model_saved_before_features_were_crossed_is_as_it_was(batch, tmp_path):
+    base = MODELS["SimTier"](items_schema()).base
+    plain = ck.Schema([dataclasses.replace(f, crossed=False) for f in base.schema])
+    old = ck.models.AT4CTR(ck.models.SimTier(ck.models.DIN(plain, **DIN), WIDTH))
+    assert "crossed" not in str(old.get_config())
+    old.save(tmp_path / "old.keras")
+    loaded = keras.models.load_model(tmp_path / "old.keras")
+    assert loaded.tensors["item"].shape == (None, 8)
+    for ours, theirs in zip(old.weights, loaded.weights, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    new = ck.models.AT4CTR(ck.models.SimTier(base, WIDTH))
+    assert new.tensors["item"].shape == (None, 4)
+    new.save(tmp_path / "new.keras")
+    loaded = keras.models.load_model(tmp_path / "new.keras")
+    assert loaded.base.base.schema["sim_tiers"].crossed
+    x, _ = batch
+    np.testing.assert_array_equal(loaded.predict(x, verbose=0), new.predict(x, verbose=0))
 
 
 @pytest.mark.parametrize("joint", [False, True])

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from ctr_keras.api_export import export
@@ -24,7 +25,9 @@ class AT4CTR(CTRModel):
 
     Both work on the base's own embeddings and only while it trains: the probability, `predict` and
     the exported SavedModel are the base's, which shares its weights. A base without a history has
-    the user-item match alone; auxiliary losses of the base itself stay.
+    the user-item match alone; auxiliary losses of the base itself stay. Sample weights weigh the
+    clicks that are matched as they weigh `ctr_loss`; the next item, which is no matter of clicks,
+    they leave alone.
 
     Args:
         base: Any model of this package, or any functional `keras.Model` whose inputs are the
@@ -39,7 +42,9 @@ class AT4CTR(CTRModel):
         rows: How many rows of a batch the tasks use, its first ones: their cost grows with the
             square of it. By default all, as in the paper.
         keep_repeats: Whether rows of the same item (user) stay negatives of a click's user (item),
-            as in the paper. By default they are left out, being matches in truth.
+            as in the paper. By default they are left out, being matches in truth. Items out of
+            vocabulary, which share an embedding, are one item; users who are missing or out of
+            vocabulary are each another.
         user_key: Feature that tells users apart; by default the first one of role `group`, else the
             user's id.
         schema: `ck.Schema` of a base that is not of this package.
@@ -123,6 +128,8 @@ class AT4CTR(CTRModel):
         if isinstance(self.base, CTRModel):
             losses = self.base.auxiliary_losses(x, y, tensors, sample_weight)
         part = {name: self._rows_in_use(tensor) for name, tensor in tensors.items()}
+        if sample_weight is not None:
+            sample_weight = self._rows_in_use(ops.reshape(sample_weight, (-1,)))
         ids = {} if self.keep_repeats else self._ids(x)
         if "uim_loss" in self.auxiliary_weights:
             losses["uim_loss"] = self.user_item_match(
@@ -133,6 +140,7 @@ class AT4CTR(CTRModel):
                 self._rows_in_use(ops.reshape(y, (-1,))) > 0.5,
                 ids.get("user"),
                 ids.get("item"),
+                sample_weight,
             )
         if "nip_loss" in self.auxiliary_weights:
             losses["nip_loss"] = self.next_item_prediction(
@@ -158,11 +166,21 @@ class AT4CTR(CTRModel):
                 "`ck.data.read` yields it; `keep_repeats=True` does without. "
                 f"Received: `x={sorted(x)}`"
             )
-        return {
+        ids = {
             key: self._rows_in_use(ops.convert_to_tensor(x[name]))
             for key, name in names.items()
             if name is not None
         }
+        if "user" in ids:
+            ids["user"] = self._apart(names["user"], ids["user"])
+        return ids
+
+    def _apart(self, name, users):
+        """The keys of users, each unknown one another: what they lack tells nothing of who."""
+        users = ops.cast(users, "int64")
+        # So low that no user's own key is there.
+        others = ops.arange(ops.shape(users)[0], dtype="int64") + np.iinfo("int64").min
+        return ops.where(self.schema.is_known(name, users), users, others)
 
     def _rows_in_use(self, tensor):
         if self.rows is None:

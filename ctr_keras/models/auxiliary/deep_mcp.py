@@ -1,5 +1,6 @@
 """Deep matching, correlation and prediction."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from ctr_keras.layers.mlp import check_units
 from ctr_keras.models.auxiliary.towers import tower
 from ctr_keras.models.ctr_model import CTRModel
 from ctr_keras.models.features import (
+    Fields,
     ItemHistory,
     auxiliary_tensors,
     embed,
@@ -33,13 +35,18 @@ class DeepMCP(CTRModel):
         matching:     s_ui = sigmoid(m_user . m_item),  m = tanh tower of the features of one side;
                       log loss against the click
         correlation:  m_t = tanh tower of the t-th past item;
-                      -log sigmoid(m_t . m_s) - sum_q log sigmoid(-m_t . m_q)
+                      mean_t [ -sum_s log sigmoid(m_t . m_s) - sum_q log sigmoid(-m_t . m_q) ]
                       for s within the window of t, and Q items q, each of another row's history
         loss        = ctr_loss + matching_weight * matching_loss
                       + correlation_weight * correlation_loss
 
     The features of the user's side are those of role `user` and the mean of the history. The
     subnets share the embeddings of the prediction, and serving computes the prediction alone.
+
+    The correlation departs from skip-gram with negative sampling, which the paper takes over: the Q
+    negatives are drawn once for each past item `t`, not for each of its pairs `(t, s)`, and the
+    mean is that over the items that have a context, of all rows, not over pairs or rows. A drawn
+    item that is that of `t` or one within its window is no negative and leaves the sum.
 
     Args:
         schema: `ck.Schema` with features of the target item, and a history that shares one.
@@ -87,7 +94,7 @@ class DeepMCP(CTRModel):
         schema = Schema.of(schema)
         inputs = model_inputs(schema)
         fields = embed(schema, scaled(schema, inputs), embedding_dim, "embedding", l2)
-        history = ItemHistory.of(fields, "DeepMCP")
+        history = ItemHistory.of(fields, "DeepMCP", crossed=False)
         deep = MLP(units, activation=activation, dropout=dropout, name="mlp")(
             joined(fields.all_pooled())
         )
@@ -96,6 +103,7 @@ class DeepMCP(CTRModel):
         sides = {
             "user_side": joined([*fields.of_roles("user"), *pooled]),
             "item_side": joined(fields.of_roles("item")),
+            "history_ids": _ids_of(fields, history),
         }
         weights = {"matching_loss": matching_weight, "correlation_loss": correlation_weight}
         super().__init__(
@@ -134,13 +142,18 @@ class DeepMCP(CTRModel):
             score = ops.sum(self.user_tower(user) * self.item_tower(item), axis=-1)
             label = ops.reshape(ops.cast(y, "float32"), (-1,))
             loss = _log_loss(ops.cast(score, "float32"), label)
-            weight = ops.ones_like(loss) if sample_weight is None else sample_weight
-            weight = ops.reshape(ops.cast(weight, "float32"), (-1,))
-            losses["matching_loss"] = ops.sum(loss * weight) / ops.maximum(ops.sum(weight), 1e-7)
+            if sample_weight is not None:
+                loss = loss * ops.reshape(ops.cast(sample_weight, "float32"), (-1,))
+            # Over the number of rows whatever their weights, as Keras' mean of the click loss.
+            losses["matching_loss"] = ops.mean(loss)
         if self.correlation_weight:
             past, mask = self.past_item_tower(tensors["history"]), tensors["history_mask"]
-            drawn = [self.other_items(past, mask) for _ in range(self.negatives)]
-            losses["correlation_loss"] = skip_gram_loss(past, mask, self.window, drawn)
+            ids, negatives = tensors["history_ids"], []
+            for _ in range(self.negatives):
+                (others, drawn), found = self.other_items([past, ids[..., None]], mask)
+                found = ops.logical_and(found, is_elsewhere(drawn[..., 0], ids, self.window))
+                negatives.append((others, found))
+            losses["correlation_loss"] = skip_gram_loss(past, mask, self.window, negatives)
         return losses
 
     def get_config(self) -> dict[str, Any]:
@@ -160,6 +173,23 @@ class DeepMCP(CTRModel):
         }
 
 
+def is_elsewhere(drawn, ids, window: int):
+    """Where a drawn item is neither that of its position nor one within the window.
+
+    Args:
+        drawn: Numbers that tell the drawn items apart `(batch, length)`.
+        ids: Those of the past items, 0 where padded.
+        window: How many positions before and after an item are its context.
+
+    Returns:
+        Bool `(batch, length)`.
+    """
+    length = ids.shape[1]
+    padded = ops.pad(ids, [[0, 0], [window, window]])
+    around = [padded[:, n : n + length] for n in range(2 * window + 1)]
+    return functools.reduce(ops.logical_and, [ops.not_equal(drawn, near) for near in around])
+
+
 def skip_gram_loss(items, mask, window: int, negatives: list):
     """Mean over the unpadded items with a context of the loss of one item.
 
@@ -167,7 +197,7 @@ def skip_gram_loss(items, mask, window: int, negatives: list):
         items: Vectors of the past items `(batch, length, width)`.
         mask: Where there is one: bool `(batch, length)`.
         window: How many positions before and after an item are its context.
-        negatives: Pairs of vectors like `items` and of bool `(batch, length)`, where there is one.
+        negatives: Pairs of vectors like `items` and of bool `(batch, length)`, where they count.
 
     Returns:
         Scalar: per item the sum over its context and its negatives.
@@ -184,6 +214,17 @@ def skip_gram_loss(items, mask, window: int, negatives: list):
         losses = losses + ops.softplus(against) * ops.cast(found, "float32")
     has_context = ops.cast(ops.sum(context, axis=-1) > 0, "float32")
     return ops.sum(losses * has_context) / ops.maximum(ops.sum(has_context), 1)
+
+
+def _ids_of(fields: Fields, history: ItemHistory) -> keras.KerasTensor:
+    """All ids of a past item as one number `(batch, length)`, 0 where padded."""
+    number = 0
+    # Vectors are told apart by the ids that they are of.
+    for name in dict.fromkeys(fields.schema[name].of or name for name in history.names):
+        vocabulary = fields.schema.vocabulary(name)
+        assert vocabulary is not None
+        number = number * vocabulary.size + ops.cast(fields.ids[name], "int64")
+    return number
 
 
 def _log_loss(logits, labels):

@@ -81,12 +81,13 @@ class DMR(CTRModel):
         inputs = model_inputs(schema)
         fields = embed(schema, scaled(schema, inputs), embedding_dim, "embedding", l2)
         history = ItemHistory.of(fields, "DMR")
+        of_user_alone = ItemHistory.of(fields, "DMR", crossed=False)
         item_id, past_item = _item_ids(schema, history.names)
         vocabulary = schema.vocabulary(item_id)
         size = 0 if vocabulary is None else vocabulary.size
 
         of_user = RecencyAttention(attention_units, name="user_to_item_attention")
-        pooled, _ = of_user(history.items, history.mask)
+        pooled, _ = of_user(of_user_alone.items, of_user_alone.mask)
         to_user = keras.Sequential(
             [keras.layers.Dense(embedding_dim), keras.layers.PReLU()], name="user_vector"
         )

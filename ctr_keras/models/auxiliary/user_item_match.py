@@ -19,6 +19,9 @@ class UserItemMatch(keras.layers.Layer):
         v    = MLP_v(item)
         loss = info_nce(u, v) + info_nce(v, u)      anchors: the clicks; candidates: all rows
 
+    An anchor's loss has the weight of its row; a row of weight 0 is no candidate either, as if it
+    were not in the batch.
+
     Args:
         units: Widths of both projections' layers: ReLU between them, the last one linear.
         num_heads: Heads of the self-attention.
@@ -29,7 +32,8 @@ class UserItemMatch(keras.layers.Layer):
     """
 
     def __init__(self, units: Sequence[int], num_heads: int, temperature: float, **kwargs: Any):
-        super().__init__(**kwargs)
+        # The weights of rows stay float32 under mixed precision: half of it ends at 65504.
+        super().__init__(autocast=False, **kwargs)
         self.temperature = temperature
         self.attention = SelfAttention(num_heads, name="attention")
         self.of_user = tower(units, "of_user")
@@ -43,7 +47,10 @@ class UserItemMatch(keras.layers.Layer):
         self.of_user.build((None, width))
         self.of_item.build(item_shape)
 
-    def call(self, user, item, history, history_mask, clicked, user_ids, item_ids, training=True):
+    def call(
+        self, user, item, history, history_mask, clicked, user_ids, item_ids, weights=None,
+        training=True,
+    ):  # fmt: skip
         """The loss, a scalar.
 
         Args:
@@ -54,6 +61,7 @@ class UserItemMatch(keras.layers.Layer):
             clicked: The anchors: bool `(rows,)`.
             user_ids: Rows of one user are no negatives of each other's item; or `None`.
             item_ids: Rows of one item are no negatives of each other's user; or `None`.
+            weights: Of the rows `(rows,)`, or `None`.
             training: Passed to the layers.
         """
         parts = [] if user is None else [user]
@@ -66,6 +74,8 @@ class UserItemMatch(keras.layers.Layer):
             self.of_item(item, training=training),
             self.temperature,
             anchor_mask=clicked,
+            candidate_mask=None if weights is None else ops.not_equal(weights, 0),
+            anchor_weight=weights,
             query_ids=user_ids,
             key_ids=item_ids,
             symmetric=True,

@@ -34,7 +34,9 @@ class EmbeddingGenerator(keras.layers.Layer):
 def side_features(base: CTRModel, key: str, feature: str) -> list[Feature]:
     """The features that describe the users or items that an id feature names."""
     roles = ("item", "vector") if key == "item" else (key,)
-    side = [f for f in base.schema.inputs if f.role in roles and f.name != feature]
+    side = [
+        f for f in base.schema.inputs if f.role in roles and f.name != feature and not f.crossed
+    ]
     if not side:
         raise ValueError(
             f"The base must have a feature with role {key!r} beside {feature!r}, to generate from. "

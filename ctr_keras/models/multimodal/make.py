@@ -105,7 +105,11 @@ class KnowledgeExtractor(CTRModel):
 class MAKE(WrappingModel):
     """A ranker with the knowledge of an extractor that was trained apart: phase two of MAKE.
 
-        logit = base(features, [v_make, h_1, ..., h_n] of the extractor)
+        logit = base(features, W [v_make, h_1, ..., h_n] of the extractor)
+
+    The paper joins `v_make` and the hidden outputs to the input of the ranker's MLP as they are.
+    Here they are one more feature of the base, brought to `embedding_dim` like any vector by a
+    linear map `W` without bias that the ranker learns, so that every base can take them.
 
     The extractor is frozen and computes as in inference, unless `joint`: then the ranker's loss
     trains it too, which the paper shows to be worse, as both then learn for the one epoch that ids
@@ -181,7 +185,7 @@ class MAKE(WrappingModel):
             **options: Arguments of the base.
         """
         width = extractor.tensors[KNOWLEDGE].shape[-1]
-        features = [Feature(KNOWLEDGE, "item", kind="vector", width=width)]
+        features = [Feature(KNOWLEDGE, "item", kind="vector", width=width, crossed=True)]
         if cls.takes_tiers:
             features.append(tiers_feature(20 if num_tiers is None else num_tiers))
         elif num_tiers is not None:
@@ -198,7 +202,7 @@ class MAKE(WrappingModel):
 class SimTierMAKE(MAKE):
     """A ranker with the tiers of `SimTier` and the knowledge of `MAKE`.
 
-        logit = base(features, log(1 + SimTier(v_target, v_1 ... v_L)), knowledge)
+        logit = base(features, W_1 log(1 + SimTier(v_target, v_1 ... v_L)), W_2 knowledge)
 
     Args:
         base: A model of this package with features `sim_tiers` and `knowledge`; see `on`.

@@ -71,7 +71,7 @@ class SimScore(WrappingModel):
             Feature(ITEM_SCORE, "item", kind="vector", width=1, of=key),
             Feature(
                 HISTORY_SCORE, "history", kind="vector", width=1, length=schema[past].length,
-                of=past, shares=ITEM_SCORE,
+                of=past, shares=ITEM_SCORE, crossed=True,
             ),
         )  # fmt: skip
         return cls(model(extended(schema, *features), **options), width)

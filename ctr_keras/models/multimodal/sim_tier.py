@@ -23,11 +23,13 @@ SIM_TIERS = "sim_tiers"
 class SimTier(WrappingModel):
     """A ranker that also knows how many past items are how similar to the target item.
 
-        logit = base(features, log(1 + SimTier(v_target, v_1 ... v_L)))
+        logit = base(features, W log(1 + SimTier(v_target, v_1 ... v_L)))
 
     The representations `v` are inputs, looked up as rows are read (`ck.data.VectorTable`), frozen,
     and no part of the model. Past items without one (a vector of zeros) are left out. The logarithm
-    brings counts to the scale of other features; the paper feeds the counts.
+    brings counts to the scale of other features, and `W`, linear, without bias and learned by the
+    ranker, to the width `embedding_dim` of every feature of the base; the paper joins the counts to
+    the input of the ranker's MLP as they are.
 
     Args:
         base: A model of this package with a feature `sim_tiers`; see `on`.
@@ -85,7 +87,7 @@ class SimTier(WrappingModel):
 
 def tiers_feature(num_tiers: int) -> Feature:
     """What a base takes."""
-    return Feature(SIM_TIERS, "item", kind="vector", width=num_tiers)
+    return Feature(SIM_TIERS, "item", kind="vector", width=num_tiers, crossed=True)
 
 
 def tiers_of(base: CTRModel, vectors: ItemVectors) -> keras.KerasTensor:

@@ -89,7 +89,7 @@ class DIEN(CTRModel):
             schema,
             inputs,
             logit,
-            {**auxiliary_tensors(fields), "interests": states},
+            {**auxiliary_tensors(fields), "past_items": history.items, "interests": states},
             {"interest_loss": interest_weight} if interest_weight else {},
             **kwargs,
         )
@@ -107,7 +107,7 @@ class DIEN(CTRModel):
     def auxiliary_losses(self, x, y, tensors, sample_weight):
         if not self.interest_weight:
             return {}
-        items, mask = tensors["history"], tensors["history_mask"]
+        items, mask = tensors["past_items"], tensors["history_mask"]
         negatives, found = self.negatives(items, mask)
         extractor = self.get_layer("interests")
         loss = extractor.auxiliary_loss(tensors["interests"], items, negatives, found)
