@@ -52,8 +52,7 @@ def write(
 
     Args:
         path: Folder. Data that it holds is replaced.
-        schema: What a row is. Vectors that are `of` another feature are left out, as they lie in a
-            table (`ck.data.VectorTable`).
+        schema: What a row is.
         rows: A pandas `DataFrame`, a mapping from column name to array, or an iterable of
             either, for data larger than memory. A sequence column is a list of lists, a
             `ck.data.Ragged`, or a padded array.
@@ -82,7 +81,6 @@ def write(
     folder = pathlib.Path(path)
     folder.mkdir(parents=True, exist_ok=True)
     block_rows = min(block_rows, rows_per_shard)
-    schema = Schema(tuple(feature for feature in schema if feature.of is None))
     chunk_rows = block_rows if layout == "block" else rows_per_shard
     with _locked(folder):
         key = [schema.fingerprint, layout, block_rows, rows_per_shard]

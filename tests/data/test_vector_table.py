@@ -219,18 +219,6 @@ def test_read_joins_the_vectors_of_items(with_items):
         np.testing.assert_array_equal(x["history_item_id_vector"][row], padded)
 
 
-def test_vectors_of_items_are_not_written(with_items, tmp_path):
-    """They lie in the table: the same schema writes and reads."""
-    folder, schema, rows = with_items
-    ck.data.write(tmp_path / "train", schema, rows)
-    read = ck.data.read(tmp_path / "train", schema, 200, item_vectors=folder / "item_vectors")
-    x, _ = next(iter(read))
-    expected, _ = next(iter(ck.data.read(folder / "train", schema, 200)))
-    assert set(x) == set(expected)
-    for name in x:
-        np.testing.assert_array_equal(x[name], expected[name])
-
-
 @pytest.mark.parametrize("role", ["history", "vector"])
 def test_vectors_stay_with_their_ids_where_a_history_is_cut(with_items, role):
     folder, _, rows = with_items
