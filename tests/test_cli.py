@@ -9,6 +9,10 @@ import pytest
 
 import ctr_keras as ck
 from ctr_keras import cli
+from ctr_keras.data import layouts
+from ctr_keras.datasets import movielens, taobao_raw, taobao_rows
+from ctr_keras.experiments import antm2c, taobao_multimodal
+from ctr_keras.pretraining import pairs
 from tests.datasets.movielens_files import ratings, write_100k
 
 
@@ -249,6 +253,22 @@ def test_an_interrupt_is_status_130(run, monkeypatch):
     monkeypatch.setattr("ctr_keras.data.describe", interrupted)
     status, out, err = run("describe", "x")
     assert status == 130 and out == "" and "run the same command again to go on" in err
+
+
+def test_choices_are_those_of_the_jobs():
+    """They stand on the command line again, as the jobs are slow to import."""
+    for choices, of_job in (
+        (cli._Layout, layouts.LAYOUTS),
+        (cli._MovieLensScenario, movielens.SCENARIOS),
+        (cli._TaobaoSplit, taobao_rows.SPLIT_RULES),
+        (cli._NegativeSampling, taobao_rows.NEGATIVE_SAMPLINGS),
+        (cli._Behaviour, taobao_raw.BEHAVIOURS),
+        (cli._Views, pairs.VIEWS),
+        (cli._AntM2CTable, map(str, antm2c.TABLES)),
+        (cli._MultimodalTable, taobao_multimodal.TABLES),
+        (cli._MultimodalFigure, taobao_multimodal.FIGURES),
+    ):
+        assert [choice.value for choice in choices] == list(of_job)
 
 
 def test_option_without_value(run, tmp_path):
