@@ -90,8 +90,7 @@ class VectorTable:
         """
         folder = pathlib.Path(folder)
         try:
-            content = json.loads((folder / _MANIFEST_FILE).read_text())
-            encoder, width = content["encoder"], content["width"]
+            encoder, width = _encoder_and_width(folder)
             keys = np.fromfile(folder / _KEYS_FILE, np.int64)
             size = (folder / _VECTORS_FILE).stat().st_size
         except FileNotFoundError:
@@ -102,8 +101,6 @@ class VectorTable:
                 f"No vectors are there; `ctr-keras encode` makes {what}. "
                 f"Received: `path={str(folder)!r}`"
             ) from None
-        except (json.JSONDecodeError, KeyError) as error:
-            raise ValueError(f"{folder / _MANIFEST_FILE} is damaged: {error!r}") from error
         count = min(len(keys), size // (4 * width))
         vectors = np.zeros((0, width), np.float32)
         if count:
@@ -233,6 +230,26 @@ class VectorTable:
 
     def to_text(self) -> str:
         return f"{self.folder}: {len(self):,} vectors of {self.width} floats by {self.encoder}"
+
+
+def encoder_of(folder: str | os.PathLike) -> dict[str, str] | None:
+    """What made the vectors in a folder, without reading them; `None` where there are none.
+
+    Raises:
+        ValueError: the file that tells it is damaged.
+    """
+    try:
+        return _encoder_and_width(pathlib.Path(folder))[0]
+    except FileNotFoundError:
+        return None
+
+
+def _encoder_and_width(folder: pathlib.Path) -> tuple[dict[str, str], int]:
+    try:
+        content = json.loads((folder / _MANIFEST_FILE).read_text())
+        return content["encoder"], content["width"]
+    except (json.JSONDecodeError, KeyError) as error:
+        raise ValueError(f"{folder / _MANIFEST_FILE} is damaged: {error!r}") from error
 
 
 def beside(split: str | os.PathLike, kind: str) -> pathlib.Path:

@@ -5,7 +5,7 @@ import os
 import pathlib
 from collections.abc import Mapping
 
-from ctr_keras.data.vector_table import TEXT_VECTORS, VectorTable
+from ctr_keras.data.vector_table import TEXT_VECTORS, VectorTable, encoder_of
 from ctr_keras.serving.model_card import MODEL_CARD_FILE
 from ctr_keras.training.checkpoint import text_encoder_of
 from ctr_keras.training.made_by import check_encoder, is_same_encoder
@@ -27,7 +27,9 @@ def check_made_by(
     Raises:
         ValueError: it has other weights, or reads another number of tokens.
     """
-    expected = text_encoder_of(model) or _by_data(data)
+    expected = text_encoder_of(model)
+    if expected is None and data is not None:
+        expected = encoder_of(pathlib.Path(data) / TEXT_VECTORS)
     if expected is not None and not is_same_encoder(expected, encoder):
         raise ValueError(
             f"The model learned from vectors that another encoder made, {expected}: `--encoder` "
@@ -50,10 +52,4 @@ def check_item_vectors(version: str | os.PathLike, vectors: VectorTable) -> None
     """
     card = pathlib.Path(version) / MODEL_CARD_FILE
     expected = json.loads(card.read_text()).get("item_vectors") if card.is_file() else None
-    check_encoder(expected, vectors, "item")
-
-
-def _by_data(data: str | os.PathLike | None) -> dict[str, str] | None:
-    if data is None or not (pathlib.Path(data) / TEXT_VECTORS).exists():
-        return None
-    return VectorTable.of_texts(data).encoder
+    check_encoder(expected, vectors.folder, "item")

@@ -10,7 +10,7 @@ from typing import Any
 
 from ctr_keras.data import Manifest
 from ctr_keras.data.read import check_compatible
-from ctr_keras.data.vector_table import ITEM_VECTORS, TEXT_VECTORS, VectorTable
+from ctr_keras.data.vector_table import ITEM_VECTORS, TEXT_VECTORS, encoder_of
 from ctr_keras.json_values import finite
 from ctr_keras.models import CTRModel
 from ctr_keras.schema import Schema, Vocabulary
@@ -102,10 +102,9 @@ def _item_vectors(
 ) -> dict[str, str] | None:
     if made_by is not None:
         return dict(made_by)
-    of_items = any(feature.of is not None for feature in model.schema.inputs)
-    if not of_items or data is None or not (pathlib.Path(data) / ITEM_VECTORS).exists():
+    if data is None or all(feature.of is None for feature in model.schema.inputs):
         return None
-    return VectorTable.of_items(data).encoder
+    return encoder_of(pathlib.Path(data) / ITEM_VECTORS)
 
 
 def _manifests(folder: pathlib.Path) -> dict[pathlib.Path, Manifest]:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping
 
-from ctr_keras.data.vector_table import ITEM_VECTORS, TEXT_VECTORS, VectorTable, beside
+from ctr_keras.data.vector_table import ITEM_VECTORS, TEXT_VECTORS, beside, encoder_of
 from ctr_keras.training.checkpoint import item_vectors_of, text_encoder_of
 
 
@@ -12,21 +12,22 @@ def is_same_encoder(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
     return _essence(one) == _essence(other)
 
 
-def check_encoder(expected: Mapping[str, str] | None, vectors: VectorTable, kind: str) -> None:
+def check_encoder(expected: Mapping[str, str] | None, folder: str | os.PathLike, kind: str) -> None:
     """Refuse vectors that others made than those that a model learned from.
 
     Args:
         expected: What made those; where it is not known, any may be.
-        vectors: The vectors.
+        folder: Of the vectors, if there are any.
         kind: What they are of, `"text"` or `"item"`.
 
     Raises:
         ValueError: another encoder made them, or from another text or picture.
     """
-    if expected is not None and not is_same_encoder(expected, vectors.encoder):
+    found = encoder_of(folder)
+    if expected is not None and found is not None and not is_same_encoder(expected, found):
         raise ValueError(
             f"The model learned from vectors of {kind}s made by {dict(expected)}, and "
-            f"{vectors.folder} has others. Received: `{kind}_vectors.encoder={vectors.encoder}`"
+            f"{folder} has others. Received: `{kind}_vectors.encoder={found}`"
         )
 
 
@@ -39,12 +40,8 @@ def check_vectors_beside(model: str | os.PathLike, split: str | os.PathLike) -> 
         model: File of the model.
         split: Folder of the split.
     """
-    of_texts, of_items = beside(split, TEXT_VECTORS), beside(split, ITEM_VECTORS)
-    for expected, folder, kind in (
-        (text_encoder_of(model), of_texts, "text"), (item_vectors_of(model), of_items, "item"),
-    ):  # fmt: skip
-        if expected is not None and folder.exists():
-            check_encoder(expected, VectorTable.open(folder), kind)
+    check_encoder(text_encoder_of(model), beside(split, TEXT_VECTORS), "text")
+    check_encoder(item_vectors_of(model), beside(split, ITEM_VECTORS), "item")
 
 
 def _essence(encoder: Mapping[str, str]) -> dict[str, str]:
