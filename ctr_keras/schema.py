@@ -169,6 +169,9 @@ class Feature:
         crossed: Whether the value depends on the user and the target item together, as their
             similarity does. A ranker takes it like any other; auxiliary tasks, which ask who
             belongs to whom, would find the answer in it and leave it aside.
+        unprojected: Whether a crossed vector joins the input of a model's MLP as it is, where
+            other vectors are projected to the width of embeddings. A model without an MLP, such as
+            `FM`, and those that adapt to a user or an item project it all the same.
 
     Example:
 
@@ -187,6 +190,7 @@ class Feature:
     as_string: bool = False
     of: str | None = None
     crossed: bool = False
+    unprojected: bool = False
 
     def __post_init__(self):
         if not isinstance(self.name, str) or not FEATURE_NAME.match(self.name):
@@ -218,6 +222,9 @@ class Feature:
             self._fail("only a vector or an encoded text has a `width`", "width")
         if self.kind == "number" and self.length is not None:
             self._fail("a number is one value a row; use a vector for more", "length")
+        is_vector = self.kind == "vector" and self.length is None
+        if self.unprojected and not (is_vector and self.crossed):
+            self._fail("only a crossed vector of one value can be unprojected", "unprojected")
         if self.role == "label" and (self.kind != "number" or self.length is not None):
             self._fail("a label is one number, 0 or 1", "kind")
         if self.role in ("time", "group") and self.length is not None:
@@ -315,7 +322,7 @@ class Feature:
             value = getattr(self, key)
             if value is not None and not (key == "dtype" and self.kind != "id"):
                 config[key] = value
-        for key in ("as_string", "crossed"):
+        for key in ("as_string", "crossed", "unprojected"):
             if getattr(self, key):
                 config[key] = True
         if self.vocabulary is not None:

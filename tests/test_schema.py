@@ -150,6 +150,16 @@ def test_fingerprint_depends_on_meaning(small_schema):
     assert ck.Schema(features).fingerprint != small_schema.fingerprint
 
 
+def test_only_a_crossed_vector_of_one_value_is_unprojected():
+    vector = {"kind": "vector", "width": 3, "unprojected": True}
+    kept = ck.Schema([feature(**vector, crossed=True), feature(name="plain", kind="number")])
+    assert ck.Schema.from_dict(kept.to_config())["x"].unprojected
+    assert "unprojected" not in kept["plain"].to_dict()
+    for wrong in (vector, {"kind": "number", "crossed": True, "unprojected": True}):
+        with pytest.raises(ValueError, match="crossed vector of one value.*`unprojected=True`"):
+            feature(**wrong)
+
+
 def test_crossed_features_are_on_the_side_of_the_items():
     crossed = feature(role="context", kind="number", crossed=True)
     schema = ck.Schema([crossed, feature(name="plain", role="context", kind="number")])

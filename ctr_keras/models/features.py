@@ -21,12 +21,14 @@ class Fields:
             encoded texts are projected to the same width.
         sequences: Embeddings of features with several values: `(batch, length, dim)`, zeros where
             padded.
+        unprojected: Vectors that join the input of an MLP as they are: `(batch, width)`.
     """
 
     schema: Schema
     ids: dict[str, KerasTensor]
     scalars: dict[str, KerasTensor]
     sequences: dict[str, KerasTensor]
+    unprojected: dict[str, KerasTensor] = dataclasses.field(default_factory=dict)
 
     def mask(self, name: str) -> KerasTensor:
         """Where a sequence holds values: bool `(batch, length)`."""
@@ -39,8 +41,13 @@ class Fields:
         return mean_of_values(self.sequences[name], self.mask(name))
 
     def all_pooled(self, without: tuple[str, ...] = ()) -> list[KerasTensor]:
-        """Every feature as one vector, in the order of the schema."""
-        return [self.pooled(f.name) for f in self.schema.inputs if f.name not in without]
+        """Every embedded feature as one vector `(batch, dim)`, in the order of the schema."""
+        left_out = {*without, *self.unprojected}
+        return [self.pooled(f.name) for f in self.schema.inputs if f.name not in left_out]
+
+    def deep_input(self, *more: KerasTensor, without: tuple[str, ...] = ()) -> KerasTensor:
+        """What goes into an MLP: every feature, and what a model makes of them."""
+        return joined([*self.all_pooled(without), *self.unprojected.values(), *more])
 
     def of_roles(self, *roles: str) -> list[KerasTensor]:
         """The pooled features of these roles but the crossed ones, in the order of the schema."""
@@ -150,7 +157,13 @@ def scaled(schema: Schema, inputs: dict[str, KerasTensor]) -> dict[str, KerasTen
 
 
 def embed(
-    schema: Schema, inputs: dict[str, KerasTensor], width: int, name: str, l2: float = 0.0
+    schema: Schema,
+    inputs: dict[str, KerasTensor],
+    width: int,
+    name: str,
+    l2: float = 0.0,
+    *,
+    project_all: bool = False,
 ) -> Fields:
     """Embed all features to vectors of one width, ids in one fused table.
 
@@ -160,6 +173,7 @@ def embed(
         width: Width of each vector: the `embedding_dim` of a model, as an error calls it.
         name: Name of the `FeatureEmbedding` layer; other layers take it as a prefix.
         l2: Weight of the squared norm of the rows that a batch touches.
+        project_all: Whether unprojected features are projected too, where there is no MLP.
     """
     check_positive_integer("embedding_dim", width)
     ids = {f.name: inputs[f.name] for f in schema.inputs if f.is_embedded}
@@ -168,9 +182,12 @@ def embed(
         vectors = embedding_layer(schema, width, name, l2)(ids)
     scalars = {key: value for key, value in vectors.items() if len(value.shape) == 2}
     sequences = {key: value for key, value in vectors.items() if len(value.shape) == 3}
+    unprojected: dict[str, KerasTensor] = {}
     projections: dict[str, keras.layers.Dense] = {}
     for feature in schema.inputs:
-        if not feature.is_embedded:
+        if feature.unprojected and not project_all:
+            unprojected[feature.name] = inputs[feature.name]
+        elif not feature.is_embedded:
             owner = feature.shares or feature.name
             if owner not in projections:
                 projections[owner] = keras.layers.Dense(
@@ -178,7 +195,7 @@ def embed(
                 )
             fields = scalars if feature.length is None else sequences
             fields[feature.name] = projections[owner](inputs[feature.name])
-    return Fields(schema, ids, scalars, sequences)
+    return Fields(schema, ids, scalars, sequences, unprojected)
 
 
 def embedding_layer(schema: Schema, width: int, name: str, l2: float = 0.0) -> FeatureEmbedding:

@@ -13,7 +13,7 @@ from ctr_keras.schema import RESERVED_IDS, Schema
 
 def linear_logit(schema: Schema, values: dict[str, KerasTensor], l2: float = 0.0) -> KerasTensor:
     """`w0 + sum_i w_i x_i`, a feature of several values by their mean: `(batch, 1)`."""
-    fields = embed(schema, values, 1, "linear", l2)
+    fields = embed(schema, values, 1, "linear", l2, project_all=True)
     terms = ops.stack(fields.all_pooled(), axis=-1)
     return Bias(name="linear_bias")(ops.sum(terms, axis=-1))
 

@@ -89,6 +89,45 @@ def test_tiers_enter_the_base(batch):
     np.testing.assert_allclose(model.predict(x, verbose=0), expected, atol=1e-5)
 
 
+def test_tiers_and_knowledge_join_the_input_of_the_mlp(batch):
+    x, _ = batch
+    schema, options = items_schema(), {"embedding_dim": 4, "units": (6,), "activation": "relu"}
+    model = ck.models.SimTierMAKE.on(
+        ck.models.DNN, schema, extractor(schema), num_tiers=4, **options
+    )
+    made = {"sim_tiers": RNG.random((600, 4)), "knowledge": RNG.normal(size=(600, WIDTH + 6 + 3))}
+    base, features = model.base, {f.name: x[f.name] for f in schema.inputs}
+    ids = {name: x[name].numpy() for name in features}
+    rows = {name: base.get_layer("embedding").rows(name) for name in ids}
+    past = rows["history_item_id"][ids["history_item_id"]].sum(axis=1)
+    past /= np.maximum((ids["history_item_id"] > 0).sum(axis=1, keepdims=True), 1)
+    parts = [rows["user_id"][ids["user_id"]], rows["item_id"][ids["item_id"]], past]
+    parts += [made["knowledge"], made["sim_tiers"]]
+    hidden, out = base.get_layer("mlp").weights, base.get_layer("logit").weights
+    joint = np.maximum(np.concatenate(parts, axis=1) @ hidden[0].numpy() + hidden[1].numpy(), 0)
+    logit = joint @ out[0].numpy() + out[1].numpy()
+    expected = 1 / (1 + np.exp(-logit))
+    np.testing.assert_allclose(base.predict({**features, **made}, verbose=0), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("projected", [False, True])
+@pytest.mark.parametrize(
+    "base", ["DIN", "DIEN", "DBPMaN", "DNN", "DeepFM", "WideDeep", "DMR", "DeepMCP", "FM"]
+)
+def test_every_base_takes_tiers(base, projected):
+    options = {"embedding_dim": 4} | ({} if base == "FM" else {"units": (6,)})
+    model = ck.models.SimTier.on(
+        getattr(ck.models, base), items_schema(), WIDTH, 7, projected=projected, **options
+    )
+    names = [weight.path.split("/")[-2] for weight in model.base.weights]
+    is_projected = projected or base == "FM"
+    assert ("embedding_sim_tiers" in names) == is_projected
+    if base != "FM":
+        plain = getattr(ck.models, base)(items_schema(), **options)
+        wide, narrow = (m.get_layer("mlp").weights[0].shape[0] for m in (model.base, plain))
+        assert wide - narrow == (4 if projected else 7)
+
+
 def test_scores_enter_the_base(batch):
     x, _ = batch
     model = MODELS["SimScore"](items_schema())
@@ -145,9 +184,10 @@ def test_what_is_matched_is_of_one_side_alone(name, batch):
 
 def test_a_model_saved_before_features_were_crossed_is_as_it_was(batch, tmp_path):
     base = MODELS["SimTier"](items_schema()).base
-    plain = ck.Schema([dataclasses.replace(f, crossed=False) for f in base.schema])
+    before = {"crossed": False, "unprojected": False}
+    plain = ck.Schema([dataclasses.replace(f, **before) for f in base.schema])
     old = ck.models.AT4CTR(ck.models.SimTier(ck.models.DIN(plain, **DIN), WIDTH))
-    assert "crossed" not in str(old.get_config())
+    assert not any(name in str(old.get_config()) for name in before)
     old.save(tmp_path / "old.keras")
     loaded = keras.models.load_model(tmp_path / "old.keras")
     assert loaded.tensors["item"].shape == (None, 8)

@@ -95,9 +95,7 @@ class DeepMCP(CTRModel):
         inputs = model_inputs(schema)
         fields = embed(schema, scaled(schema, inputs), embedding_dim, "embedding", l2)
         history = ItemHistory.of(fields, "DeepMCP", crossed=False)
-        deep = MLP(units, activation=activation, dropout=dropout, name="mlp")(
-            joined(fields.all_pooled())
-        )
+        deep = MLP(units, activation=activation, dropout=dropout, name="mlp")(fields.deep_input())
         logit = keras.layers.Dense(1, name="logit")(deep)
         pooled = [fields.pooled(name) for name in history.names]
         sides = {

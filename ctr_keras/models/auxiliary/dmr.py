@@ -17,7 +17,6 @@ from ctr_keras.models.features import (
     ItemHistory,
     auxiliary_tensors,
     embed,
-    joined,
     model_inputs,
     scaled,
 )
@@ -99,8 +98,7 @@ class DMR(CTRModel):
             history.items, history.mask, history.target
         )
         intensity = ops.sum(scores, axis=-1, keepdims=True)
-        pooled_fields = fields.all_pooled(without=history.names)
-        joint = joined([*pooled_fields, interest, relevance, intensity])
+        joint = fields.deep_input(interest, relevance, intensity, without=history.names)
         deep = MLP(units, activation=activation, dropout=dropout, name="mlp")(joint)
         logit = keras.layers.Dense(1, name="logit")(deep)
         super().__init__(

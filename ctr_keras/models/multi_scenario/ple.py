@@ -7,7 +7,7 @@ from ctr_keras import layers
 from ctr_keras.api_export import export
 from ctr_keras.layers.mlp import check_units
 from ctr_keras.models.ctr_model import CTRModel
-from ctr_keras.models.features import auxiliary_tensors, embed, joined, model_inputs, scaled
+from ctr_keras.models.features import auxiliary_tensors, embed, model_inputs, scaled
 from ctr_keras.models.multi_scenario.scenarios import Scenarios
 from ctr_keras.schema import Schema
 
@@ -71,7 +71,7 @@ class PLE(CTRModel):
         scenarios = Scenarios.of(schema, "PLE")
         inputs = model_inputs(schema)
         fields = embed(schema, scaled(schema, inputs), embedding_dim, "embedding", l2)
-        x = joined(fields.all_pooled())
+        x = fields.deep_input()
         mixture = layers.PLE(
             scenarios.count,
             units,

@@ -7,7 +7,7 @@ from ctr_keras import layers
 from ctr_keras.api_export import export
 from ctr_keras.layers.mlp import check_units
 from ctr_keras.models.ctr_model import CTRModel
-from ctr_keras.models.features import auxiliary_tensors, embed, joined, model_inputs, scaled
+from ctr_keras.models.features import auxiliary_tensors, embed, model_inputs, scaled
 from ctr_keras.models.multi_scenario.scenarios import Scenarios
 from ctr_keras.schema import Schema
 
@@ -60,7 +60,7 @@ class SharedBottom(CTRModel):
         scenarios = Scenarios.of(schema, "SharedBottom")
         inputs = model_inputs(schema)
         fields = embed(schema, scaled(schema, inputs), embedding_dim, "embedding", l2)
-        x = joined(fields.all_pooled())
+        x = fields.deep_input()
         bottom = layers.SharedBottom(scenarios.count, units, activation, dropout, name="bottom")
         x = bottom(x)
         towers = layers.ScenarioTowers(

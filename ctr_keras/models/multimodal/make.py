@@ -105,11 +105,10 @@ class KnowledgeExtractor(CTRModel):
 class MAKE(WrappingModel):
     """A ranker with the knowledge of an extractor that was trained apart: phase two of MAKE.
 
-        logit = base(features, W [v_make, h_1, ..., h_n] of the extractor)
+        logit = base(features, v_make, h_1, ..., h_n of the extractor)
 
-    The paper joins `v_make` and the hidden outputs to the input of the ranker's MLP as they are.
-    Here they are one more feature of the base, brought to `embedding_dim` like any vector by a
-    linear map `W` without bias that the ranker learns, so that every base can take them.
+    `v_make` and the hidden outputs join the input of the base's MLP; a base without one, such as
+    `FM`, projects them to `embedding_dim`.
 
     The extractor is frozen and computes as in inference, unless `joint`: then the ranker's loss
     trains it too, which the paper shows to be worse, as both then learn for the one epoch that ids
@@ -172,6 +171,7 @@ class MAKE(WrappingModel):
         *,
         joint: bool = False,
         num_tiers: int | None = None,
+        projected: bool = False,
         **options: Any,
     ) -> "MAKE":
         """A base of a class, and this model on top of it.
@@ -182,12 +182,17 @@ class MAKE(WrappingModel):
             extractor: A `KnowledgeExtractor`, trained.
             joint: Whether the extractor learns with the ranker.
             num_tiers: How many tiers, of `SimTierMAKE` alone, which has 20 by default.
+            projected: Whether knowledge and tiers are each brought to `embedding_dim`, like any
+                vector, before they join the MLP's input.
             **options: Arguments of the base.
         """
         width = extractor.tensors[KNOWLEDGE].shape[-1]
-        features = [Feature(KNOWLEDGE, "item", kind="vector", width=width, crossed=True)]
+        knowledge = Feature(
+            KNOWLEDGE, "item", kind="vector", width=width, crossed=True, unprojected=not projected
+        )
+        features = [knowledge]
         if cls.takes_tiers:
-            features.append(tiers_feature(20 if num_tiers is None else num_tiers))
+            features.append(tiers_feature(20 if num_tiers is None else num_tiers, projected))
         elif num_tiers is not None:
             raise ValueError(
                 f"`SimTierMAKE` has tiers, `MAKE` has none. Received: `num_tiers={num_tiers}`"
@@ -202,7 +207,7 @@ class MAKE(WrappingModel):
 class SimTierMAKE(MAKE):
     """A ranker with the tiers of `SimTier` and the knowledge of `MAKE`.
 
-        logit = base(features, W_1 log(1 + SimTier(v_target, v_1 ... v_L)), W_2 knowledge)
+        logit = base(features, log(1 + SimTier(v_target, v_1 ... v_L)), knowledge)
 
     Args:
         base: A model of this package with features `sim_tiers` and `knowledge`; see `on`.

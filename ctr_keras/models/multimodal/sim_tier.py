@@ -23,13 +23,12 @@ SIM_TIERS = "sim_tiers"
 class SimTier(WrappingModel):
     """A ranker that also knows how many past items are how similar to the target item.
 
-        logit = base(features, W log(1 + SimTier(v_target, v_1 ... v_L)))
+        logit = base(features, log(1 + SimTier(v_target, v_1 ... v_L)))
 
     The representations `v` are inputs, looked up as rows are read (`ck.data.VectorTable`), frozen,
     and no part of the model. Past items without one (a vector of zeros) are left out. The logarithm
-    brings counts to the scale of other features, and `W`, linear, without bias and learned by the
-    ranker, to the width `embedding_dim` of every feature of the base; the paper joins the counts to
-    the input of the ranker's MLP as they are.
+    brings counts to the scale of other features. They join the input of the base's MLP; a base
+    without one, such as `FM`, projects them to `embedding_dim`.
 
     Args:
         base: A model of this package with a feature `sim_tiers`; see `on`.
@@ -68,6 +67,7 @@ class SimTier(WrappingModel):
         schema: Schema,
         width: int,
         num_tiers: int = 20,
+        projected: bool = False,
         **options: Any,
     ) -> "SimTier":
         """A base of a class, and this model on top of it.
@@ -77,17 +77,22 @@ class SimTier(WrappingModel):
             schema: Features of the rows, without vectors.
             width: Of the representations.
             num_tiers: How many tiers.
+            projected: Whether the counts are brought to `embedding_dim`, like any vector, before
+                they join the MLP's input.
             **options: Arguments of the base.
         """
-        return cls(model(extended(schema, tiers_feature(num_tiers)), **options), width)
+        tiers = tiers_feature(num_tiers, projected)
+        return cls(model(extended(schema, tiers), **options), width)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "width": self.width}
 
 
-def tiers_feature(num_tiers: int) -> Feature:
+def tiers_feature(num_tiers: int, projected: bool) -> Feature:
     """What a base takes."""
-    return Feature(SIM_TIERS, "item", kind="vector", width=num_tiers, crossed=True)
+    return Feature(
+        SIM_TIERS, "item", kind="vector", width=num_tiers, crossed=True, unprojected=not projected
+    )
 
 
 def tiers_of(base: CTRModel, vectors: ItemVectors) -> keras.KerasTensor:

@@ -13,7 +13,6 @@ from ctr_keras.models.features import (
     ItemHistory,
     auxiliary_tensors,
     embed,
-    joined,
     model_inputs,
     scaled,
 )
@@ -81,7 +80,7 @@ class DBPMaN(CTRModel):
             activation=attention_activation,
             name="path_matching",
         )(history.target, history.items, mask=history.mask)
-        joint = joined([*fields.all_pooled(), interest])
+        joint = fields.deep_input(interest)
         deep = MLP(units, activation=activation, dropout=dropout, name="mlp")(joint)
         logit = keras.layers.Dense(1, name="logit")(deep)
         super().__init__(schema, inputs, logit, auxiliary_tensors(fields), **kwargs)

@@ -10,7 +10,7 @@ from ctr_keras.api_export import export
 from ctr_keras.layers import MLP, FactorizationMachine
 from ctr_keras.layers.mlp import check_units
 from ctr_keras.models.ctr_model import CTRModel
-from ctr_keras.models.features import auxiliary_tensors, embed, joined, model_inputs, scaled
+from ctr_keras.models.features import auxiliary_tensors, embed, model_inputs, scaled
 from ctr_keras.models.linear import linear_logit
 from ctr_keras.schema import Schema
 
@@ -55,9 +55,10 @@ class DeepFM(CTRModel):
         inputs = model_inputs(schema)
         values = scaled(schema, inputs)
         fields = embed(schema, values, embedding_dim, "embedding", l2)
-        vectors = fields.all_pooled()
-        second_order = FactorizationMachine(name="interactions")(ops.stack(vectors, axis=1))
-        deep = MLP(units, activation=activation, dropout=dropout, name="mlp")(joined(vectors))
+        second_order = FactorizationMachine(name="interactions")(
+            ops.stack(fields.all_pooled(), axis=1)
+        )
+        deep = MLP(units, activation=activation, dropout=dropout, name="mlp")(fields.deep_input())
         deep = keras.layers.Dense(1, use_bias=False, name="mlp_logit")(deep)
         terms = [linear_logit(schema, values, l2), second_order, deep]
         logit = keras.layers.Add(name="logit")(terms)

@@ -14,7 +14,6 @@ from ctr_keras.models.features import (
     ItemHistory,
     auxiliary_tensors,
     embed,
-    joined,
     model_inputs,
     scaled,
 )
@@ -82,7 +81,7 @@ class DIEN(CTRModel):
         interest = AUGRU(width, name="evolution")(
             states, _attention(states, history), mask=history.mask
         )
-        joint = joined([*fields.all_pooled(without=history.names), interest])
+        joint = fields.deep_input(interest, without=history.names)
         deep = MLP(units, activation=activation, dropout=dropout, name="mlp")(joint)
         logit = keras.layers.Dense(1, name="logit")(deep)
         super().__init__(

@@ -13,7 +13,6 @@ from ctr_keras.models.features import (
     ItemHistory,
     auxiliary_tensors,
     embed,
-    joined,
     model_inputs,
     scaled,
 )
@@ -77,7 +76,7 @@ class DIN(CTRModel):
             normalize=attention_normalize,
             name="attention",
         )(history.target, history.items, mask=history.mask)
-        joint = joined([*fields.all_pooled(without=history.names), interest])
+        joint = fields.deep_input(interest, without=history.names)
         deep = MLP(units, activation=activation, dropout=dropout, name="mlp")(joint)
         logit = keras.layers.Dense(1, name="logit")(deep)
         super().__init__(schema, inputs, logit, auxiliary_tensors(fields), **kwargs)

@@ -9,7 +9,7 @@ from ctr_keras.api_export import export
 from ctr_keras.layers import MLP
 from ctr_keras.layers.mlp import check_units
 from ctr_keras.models.ctr_model import CTRModel
-from ctr_keras.models.features import auxiliary_tensors, embed, joined, model_inputs, scaled
+from ctr_keras.models.features import auxiliary_tensors, embed, model_inputs, scaled
 from ctr_keras.schema import Schema
 
 
@@ -56,7 +56,7 @@ class DNN(CTRModel):
         inputs = model_inputs(schema)
         fields = embed(schema, scaled(schema, inputs), embedding_dim, "embedding", l2)
         deep = MLP(units, activation=activation, dropout=dropout, name="mlp")
-        logit = keras.layers.Dense(1, name="logit")(deep(joined(fields.all_pooled())))
+        logit = keras.layers.Dense(1, name="logit")(deep(fields.deep_input()))
         super().__init__(schema, inputs, logit, auxiliary_tensors(fields), **kwargs)
         self.embedding_dim = embedding_dim
         self.units = tuple(check_units(units))

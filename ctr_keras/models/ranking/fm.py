@@ -41,7 +41,7 @@ class FM(CTRModel):
         schema = Schema.of(schema)
         inputs = model_inputs(schema)
         values = scaled(schema, inputs)
-        fields = embed(schema, values, embedding_dim, "embedding", l2)
+        fields = embed(schema, values, embedding_dim, "embedding", l2, project_all=True)
         second_order = FactorizationMachine(name="interactions")(
             ops.stack(fields.all_pooled(), axis=1)
         )

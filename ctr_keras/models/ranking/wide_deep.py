@@ -9,7 +9,7 @@ from ctr_keras.api_export import export
 from ctr_keras.layers import MLP
 from ctr_keras.layers.mlp import check_units
 from ctr_keras.models.ctr_model import CTRModel
-from ctr_keras.models.features import auxiliary_tensors, embed, joined, model_inputs, scaled
+from ctr_keras.models.features import auxiliary_tensors, embed, model_inputs, scaled
 from ctr_keras.models.linear import crossed_logit, linear_logit
 from ctr_keras.schema import Schema
 
@@ -59,8 +59,7 @@ class WideDeep(CTRModel):
         inputs = model_inputs(schema)
         values = scaled(schema, inputs)
         fields = embed(schema, values, embedding_dim, "embedding", l2)
-        vectors = fields.all_pooled()
-        deep = MLP(units, activation=activation, dropout=dropout, name="mlp")(joined(vectors))
+        deep = MLP(units, activation=activation, dropout=dropout, name="mlp")(fields.deep_input())
         terms = [
             linear_logit(schema, values, l2),
             keras.layers.Dense(1, use_bias=False, name="mlp_logit")(deep),
