@@ -44,6 +44,35 @@ def test_workers_end_with_a_killed_parent(tmp_path):
     _wait_until(lambda: not worker.exists())
 
 
+@dataclasses.dataclass(frozen=True)
+class Environment:
+    arenas: str | None
+    mappings: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class TellEnvironment:
+    """A job that tells how its process takes memory."""
+
+    key: str
+    outcome_type: ClassVar[type] = Environment
+
+    def perform(self, work, keep):
+        work.mkdir(parents=True)
+        return Environment(*map(os.environ.get, ("MALLOC_ARENA_MAX", "MALLOC_MMAP_MAX_")))
+
+    def describe(self, outcome):
+        return self.key
+
+
+def test_workers_alone_keep_memory_unless_the_user_says_how(tmp_path, monkeypatch):
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "3")
+    monkeypatch.delenv("MALLOC_MMAP_MAX_", raising=False)
+    found = run_all([TellEnvironment("a"), TellEnvironment("b")], tmp_path, jobs=2)
+    assert found == dict.fromkeys("ab", Environment("3", "0"))
+    assert os.environ["MALLOC_ARENA_MAX"] == "3" and "MALLOC_MMAP_MAX_" not in os.environ
+
+
 @pytest.mark.parametrize("content", ["{", "{}", '{"outcome": {"unknown": 1}}'])
 def test_a_result_of_another_version_is_named(content, tmp_path):
     (tmp_path / "a").mkdir()
