@@ -12,6 +12,7 @@ from ctr_keras.layers.argument_checks import check_matrix_shape
 from ctr_keras.layers.mlp import check_units, get_activation, serialize_activation
 from ctr_keras.layers.mmoe import gates, softmax
 from ctr_keras.layers.parallel_mlp import ParallelMLP
+from ctr_keras.layers.scenario_towers import tower_shares
 
 
 @export
@@ -42,6 +43,9 @@ class PLE(keras.layers.Layer):
         inputs: Float tensor of shape `(batch, features)`.
         return_gates: Boolean, whether to return `(outputs, gates)`. Defaults to `False`.
         training: Boolean, passed to `Dice` and dropout.
+        scenario: Optional integer tensor of shape `(batch,)`, where tasks are scenarios: whose
+            task a row is, as `ScenarioTowers` takes it. The `Dice` of a task's own experts then
+            has the statistics of its own rows, at the last level: before it all mix all experts.
 
     Output shape:
         `(batch, num_tasks, units[-1])`; gates of the last level, over the task's own experts and
@@ -105,27 +109,47 @@ class PLE(keras.layers.Layer):
             name=f"experts_{level}",
         )
 
-    def build(self, input_shape):
-        check_matrix_shape("inputs", input_shape)
-        batch, width = input_shape[0], self.units[-1]
+    def build(self, inputs_shape, scenario_shape=None):
+        check_matrix_shape("inputs", inputs_shape)
+        batch, width = inputs_shape[0], self.units[-1]
         for level in range(self.num_levels):
             first = level == 0
-            self.experts[level].build(input_shape if first else (batch, self._total(), width))
-            self.gates[level].build(input_shape if first else (batch, self.num_tasks, width))
+            self.experts[level].build(inputs_shape if first else (batch, self._total(), width))
+            self.gates[level].build(inputs_shape if first else (batch, self.num_tasks, width))
         for level, gate in enumerate(self.shared_gates):
-            gate.build((batch, width) if level else input_shape)
+            gate.build((batch, width) if level else inputs_shape)
 
-    def call(self, inputs: Any, return_gates: bool = False, training: bool = False) -> Any:
+    def call(
+        self,
+        inputs: Any,
+        return_gates: bool = False,
+        training: bool = False,
+        scenario: Any = None,
+    ) -> Any:
         of_experts = of_tasks = of_shared = inputs
         for level in range(self.num_levels):
-            experts = self.experts[level](of_experts, training=training)
+            is_last = level == self.num_levels - 1
+            used = self._used(scenario) if is_last and scenario is not None else None
+            experts = self.experts[level](of_experts, training=training, used=used)
             shares = softmax(self.gates[level](of_tasks))
             of_tasks = self._mix(shares, experts)
-            if level < self.num_levels - 1:
+            if not is_last:
                 share = softmax(self.shared_gates[level](of_shared))
                 of_shared = ops.squeeze(ops.matmul(share, experts), axis=1)
                 of_experts = self._expert_inputs(of_tasks, of_shared)
         return (of_tasks, shares) if return_gates else of_tasks
+
+    def _used(self, scenario):
+        """Which experts a row's own output mixes: bool `(batch, experts)`."""
+        own = tower_shares(scenario, self.num_tasks, self.compute_dtype) > 0
+        shared = ops.ones_like(own[:, :1])
+        return ops.concatenate(
+            [
+                ops.repeat(own, self.num_experts, axis=1),
+                ops.repeat(shared, self.num_shared_experts, axis=1),
+            ],
+            axis=1,
+        )
 
     def _mix(self, shares, experts):
         """Each task's mixture of its own and the shared experts: `(batch, num_tasks, width)`."""
@@ -141,7 +165,7 @@ class PLE(keras.layers.Layer):
         shared = ops.repeat(of_shared[:, None, :], self.num_shared_experts, axis=1)
         return ops.concatenate([own, shared], axis=1)
 
-    def compute_output_spec(self, inputs, return_gates=False, training=False):
+    def compute_output_spec(self, inputs, return_gates=False, training=False, scenario=None):
         shape = self.compute_output_shape(inputs.shape)
         outputs = keras.KerasTensor(shape, dtype=self.compute_dtype)
         if not return_gates:
@@ -149,7 +173,7 @@ class PLE(keras.layers.Layer):
         shares = (*shape[:2], self.num_experts + self.num_shared_experts)
         return outputs, keras.KerasTensor(shares, dtype=self.compute_dtype)
 
-    def compute_output_shape(self, inputs_shape):
+    def compute_output_shape(self, inputs_shape, scenario_shape=None):
         return (inputs_shape[0], self.num_tasks, self.units[-1])
 
     def get_config(self):

@@ -93,12 +93,7 @@ class ScenarioTowers(keras.layers.Layer):
     def call(self, inputs: Any, scenario: Any = None, training: bool = False) -> Any:
         if scenario is None:
             return self._of_all(inputs, training, None)
-        if len(scenario.shape) != 1:
-            raise ValueError(
-                "`scenario` must have shape (batch,). "
-                f"Received: `scenario.shape={tuple(scenario.shape)}`"
-            )
-        shares = self._shares(scenario)
+        shares = tower_shares(scenario, self.num_scenarios, self.compute_dtype)
         logits = self._of_all(inputs, training, shares > 0)
         return ops.sum(logits * shares, axis=-1, keepdims=True)
 
@@ -106,13 +101,6 @@ class ScenarioTowers(keras.layers.Layer):
         """The logits of all towers `(batch, num_scenarios)`."""
         hidden = self.towers(inputs, training=training, used=used)
         return ops.squeeze(self.logits(hidden), axis=-1)
-
-    def _shares(self, scenario):
-        """1 for the own tower, 0 for the others; equal ones where no tower is the own."""
-        towers = ops.arange(self.num_scenarios, dtype=scenario.dtype)
-        own = ops.equal(scenario[:, None], towers[None, :])
-        known = ops.any(own, axis=-1, keepdims=True)
-        return ops.where(known, ops.cast(own, self.compute_dtype), 1 / self.num_scenarios)
 
     def compute_output_shape(self, inputs_shape, scenario_shape=None):
         return (inputs_shape[0], self.num_scenarios if scenario_shape is None else 1)
@@ -127,3 +115,19 @@ class ScenarioTowers(keras.layers.Layer):
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
             "seed": self.seed,
         }
+
+
+def tower_shares(scenario: Any, num_scenarios: int, dtype: str) -> Any:
+    """What each tower counts for a row `(batch, num_scenarios)`, by the row's scenario `(batch,)`.
+
+    1 for the own tower, 0 for the others; equal shares where no tower is the own.
+    """
+    if len(scenario.shape) != 1:
+        raise ValueError(
+            "`scenario` must have shape (batch,). "
+            f"Received: `scenario.shape={tuple(scenario.shape)}`"
+        )
+    towers = ops.arange(num_scenarios, dtype=scenario.dtype)
+    own = ops.equal(scenario[:, None], towers[None, :])
+    known = ops.any(own, axis=-1, keepdims=True)
+    return ops.where(known, ops.cast(own, dtype), 1 / num_scenarios)

@@ -91,3 +91,48 @@ def test_bad_arguments(name):
 def test_bad_shape():
     with pytest.raises(ValueError, match=r"`inputs.shape=\(6, 3, 5\)`"):
         PLE(2, [3])(np.ones((6, 3, 5), "float32"))
+
+
+def test_dice_of_a_tasks_experts_has_the_statistics_of_its_rows():
+    """As in a scenario's tower: no other scenario's rows, but in the experts that all share."""
+    x = RNG.normal(size=(40, 5)).astype("float32")
+    x[8:] += 50
+    scenario = np.repeat(np.arange(3, dtype="int32"), (8, 12, 20))
+    layer, alone = (PLE(3, [4, 2], 2, 2, activation="dice") for _ in range(2))
+    layer(x)
+    alone(x)
+    alone.set_weights(layer.get_weights())
+    layer(x, scenario=scenario, training=True)
+    alone(x[:8], training=True)
+    for ours, theirs in zip(layer.experts[0].stages, alone.experts[0].stages, strict=True):
+        (ours,), (theirs,) = ours, theirs
+        units = ours.alpha.shape[0] // 8  # Of an expert: 2 a task and 2 shared.
+        own, others = slice(0, 2 * units), slice(2 * units, None)
+        for got, expected in (
+            (ours.moving_mean, theirs.moving_mean),
+            (ours.moving_variance, theirs.moving_variance),
+        ):
+            got, expected = np.asarray(got), np.asarray(expected)
+            np.testing.assert_allclose(got[own], expected[own], rtol=1e-3, atol=1e-4)
+            assert not np.allclose(got[others], expected[others], rtol=1e-2)
+
+
+def test_experts_of_every_level_but_the_last_are_everybodys():
+    scenario = np.repeat(np.arange(3, dtype="int32"), 2)
+    layer, plain = (PLE(3, [4], num_levels=2, activation="dice") for _ in range(2))
+    layer(X)
+    plain(X)
+    plain.set_weights(layer.get_weights())
+    layer(X, scenario=scenario, training=True)
+    plain(X, training=True)
+    first, last = (
+        [np.asarray(each.experts[level].stages[0][0].moving_mean) for each in (layer, plain)]
+        for level in range(2)
+    )
+    np.testing.assert_allclose(*first, rtol=1e-4, atol=1e-6)
+    assert not np.allclose(*last, rtol=1e-3)
+
+
+def test_scenarios_are_one_a_row():
+    with pytest.raises(ValueError, match=r"`scenario` must have shape \(batch,\)"):
+        PLE(3, [4])(X, scenario=np.zeros((6, 1), "int32"))

@@ -82,11 +82,12 @@ class PLE(CTRModel):
             dropout,
             name="mixture",
         )
-        x, gates = mixture(x, return_gates=True)
+        scenario = scenarios.towers(inputs)
+        x, gates = mixture(x, return_gates=True, scenario=scenario)
         towers = layers.ScenarioTowers(
             scenarios.count, tower_units, activation, dropout, name="towers"
         )
-        logit = towers(x, scenarios.towers(inputs))
+        logit = towers(x, scenario)
         tensors = {**auxiliary_tensors(fields), "gates": gates}
         super().__init__(schema, inputs, logit, tensors, **kwargs)
         self.embedding_dim = embedding_dim
