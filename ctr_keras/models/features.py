@@ -112,10 +112,11 @@ def auxiliary_tensors(fields: Fields) -> dict[str, KerasTensor]:
 
     - `user`, `item`: all features of that role, `(batch, width)`.
     - `target`, `history`, `history_mask`: target item and past items as `ItemHistory` has them.
-    - `fields`: every feature as one vector, `(batch, number, dim)`.
+    - `fields`: every embedded feature as one vector, `(batch, number, dim)`.
 
-    Crossed features are in `fields` alone: in an item's tensor they would tell which user it is
-    shown to, in a history's which item is ranked, and a match could be read off them.
+    Crossed features are in `fields` alone, unprojected ones nowhere: in an item's tensor they would
+    tell which user it is shown to, in a history's which item is ranked, and a match could be read
+    off them.
 
     What the schema has no feature for is left out, and the three of the past items where the
     histories differ in length: a model that needs none can do with such a schema.

@@ -128,6 +128,22 @@ def test_every_base_takes_tiers(base, projected):
         assert wide - narrow == (4 if projected else 7)
 
 
+@pytest.mark.parametrize("base", ["SharedBottom", "MMoE", "PLE", "ScenarioDNN", "MAML"])
+def test_bases_of_scenarios_and_tasks_take_tiers(base):
+    schema = ck.Schema(
+        (*items_schema(), ck.Feature("place", "scenario", vocabulary=ck.Vocabulary.of_size(4)))
+    )
+    kind = getattr(ck.models, base)
+    options = {"tower_units" if base == "ScenarioDNN" else "units": (6,)}
+    model = ck.models.SimTier.on(kind, schema, WIDTH, 7, embedding_dim=4, **options).base
+    names = [weight.path.split("/")[-2] for weight in model.weights]
+    assert ("embedding_sim_tiers" in names) == (base == "MAML")  # Which adapts a projection.
+    x = {name: np.full((2, *tensor.shape[1:]), 2) for name, tensor in model.input.items()}
+    x["sim_tiers"] = np.array([[0.0] * 7, [1.0] * 7], "float32")
+    one, other = np.asarray(model(x, training=False))
+    assert one != other
+
+
 def test_scores_enter_the_base(batch):
     x, _ = batch
     model = MODELS["SimScore"](items_schema())

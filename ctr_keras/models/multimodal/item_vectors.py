@@ -81,6 +81,13 @@ def without(schema: Schema, names: set[str], model: str) -> Schema:
     return Schema(tuple(f for f in schema if f.name not in names))
 
 
+def made_vector(name: str, width: int, projected: bool) -> Feature:
+    """The feature of a base that is made of the target's and the past items' representations."""
+    return Feature(
+        name, "item", kind="vector", width=width, crossed=True, unprojected=not projected
+    )
+
+
 def extended(schema: Schema, *features: Feature) -> Schema:
     """The features of a base, with what is made of representations."""
     return Schema((*Schema.of(schema), *features))

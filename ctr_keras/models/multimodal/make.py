@@ -15,11 +15,12 @@ from ctr_keras.models.multimodal.item_vectors import (
     ItemVectors,
     extended,
     history_of,
+    made_vector,
     without,
 )
-from ctr_keras.models.multimodal.sim_tier import SIM_TIERS, tiers_feature, tiers_of
+from ctr_keras.models.multimodal.sim_tier import SIM_TIERS, tiers_of
 from ctr_keras.models.wrapping_model import WrappingModel
-from ctr_keras.schema import Feature, Schema
+from ctr_keras.schema import Schema
 
 KNOWLEDGE = "knowledge"
 
@@ -187,12 +188,10 @@ class MAKE(WrappingModel):
             **options: Arguments of the base.
         """
         width = extractor.tensors[KNOWLEDGE].shape[-1]
-        knowledge = Feature(
-            KNOWLEDGE, "item", kind="vector", width=width, crossed=True, unprojected=not projected
-        )
-        features = [knowledge]
+        features = [made_vector(KNOWLEDGE, width, projected)]
         if cls.takes_tiers:
-            features.append(tiers_feature(20 if num_tiers is None else num_tiers, projected))
+            tiers = 20 if num_tiers is None else num_tiers
+            features.append(made_vector(SIM_TIERS, tiers, projected))
         elif num_tiers is not None:
             raise ValueError(
                 f"`SimTierMAKE` has tiers, `MAKE` has none. Received: `num_tiers={num_tiers}`"

@@ -11,10 +11,11 @@ from ctr_keras.models.ctr_model import CTRModel
 from ctr_keras.models.multimodal.item_vectors import (
     ItemVectors,
     extended,
+    made_vector,
     without,
 )
 from ctr_keras.models.wrapping_model import WrappingModel
-from ctr_keras.schema import Feature, Schema
+from ctr_keras.schema import Schema
 
 SIM_TIERS = "sim_tiers"
 
@@ -81,18 +82,11 @@ class SimTier(WrappingModel):
                 they join the MLP's input.
             **options: Arguments of the base.
         """
-        tiers = tiers_feature(num_tiers, projected)
+        tiers = made_vector(SIM_TIERS, num_tiers, projected)
         return cls(model(extended(schema, tiers), **options), width)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "width": self.width}
-
-
-def tiers_feature(num_tiers: int, projected: bool) -> Feature:
-    """What a base takes."""
-    return Feature(
-        SIM_TIERS, "item", kind="vector", width=num_tiers, crossed=True, unprojected=not projected
-    )
 
 
 def tiers_of(base: CTRModel, vectors: ItemVectors) -> keras.KerasTensor:
