@@ -19,7 +19,7 @@ from ctr_keras import files
 Label = TypeVar("Label")
 _RESULT_FILE = "result.json"
 # Each step frees and takes blocks of megabytes. glibc gives those of any thread but the first back
-# to the kernel, and having them zeroed anew took a quarter of a training's time.
+# to the kernel, and having them zeroed anew took a fifth of the CPU of a training in one thread.
 _KEEP_MEMORY = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_MAX_": "0",
