@@ -54,7 +54,7 @@ from ctr_keras.pretraining.encoder_file import is_file
 from ctr_keras.pretraining.text_weights import MINILM
 from ctr_keras.schema import Schema
 from ctr_keras.training.pair_sources import pictures_digest
-from ctr_keras.training.pretrain import SMALL, max_tokens_of
+from ctr_keras.training.pretrain import SMALL, TITLED, max_tokens_of
 
 TABLES = ("2", "3")
 FIGURES = ("3", "6a", "6b", "6c")
@@ -75,7 +75,7 @@ ON_ITEMS: dict[str, dict[str, Any]] = {
     "generic, tuned on items alone": {"views": "item", "bank_size": 0, "triplet_weight": 0.0}
 }
 ON_TITLES: dict[str, dict[str, Any]] = {
-    "tuned on titles and pictures": {"views": "text-picture", "bank_size": 0, "triplet_weight": 0.0}
+    "tuned on titles and pictures": {"views": TITLED, "bank_size": 0, "triplet_weight": 0.0}
 }
 # What each encoder of table 2 changes in the last one.
 ENCODERS: dict[str, dict[str, Any]] = {
@@ -189,7 +189,6 @@ class Settings:
         pictures = None if folder is None else pictures_digest(str(pairs), folder)
         common: dict[str, Any] = {
             "encoder": self.encoder if images is None else self.image_encoder,
-            "max_tokens": self.max_tokens,
             "layers": self.scl_layers if images is None else self.image_layers,
             "epochs": self.scl_epochs,
             "batch_size": self.scl_batch_size,
@@ -197,13 +196,16 @@ class Settings:
             "bank_size": self.bank_size,
             "momentum": self.momentum,
         }
-        return {
-            label: [
-                PretrainingRun(str(pairs), {**common, **changes}, seed, folder, pictures)
+        runs = {}
+        for label, changes in encoders.items():
+            options = {**common, **changes}
+            if images is None or options.get("views") == TITLED:
+                options["max_tokens"] = self.max_tokens
+            runs[label] = [
+                PretrainingRun(str(pairs), options, seed, folder, pictures)
                 for seed in range(1, self.seeds + 1)
             ]
-            for label, changes in encoders.items()
-        }
+        return runs
 
 
 @dataclasses.dataclass(frozen=True)

@@ -27,7 +27,7 @@ _MONITOR = "val_accuracy_at_1"
 _TEXT_LAYERS = 2
 _MAX_TOKENS = 32
 _STATES = "states"
-_TITLED = "text-picture"
+TITLED = "text-picture"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +44,7 @@ class PretrainingConfig:
             pictures `ImageEncoder.from_preset`. By default a published text encoder, or of pictures
             `"small"`: `ImageEncoder.small()`, which knows nothing yet.
         max_tokens: Tokens of a text, at most. By default 32; a `.keras` file of a text encoder has
-            its own.
+            its own, and pairs of pictures alone have no texts.
         layers: How many of the encoder's last layers learn. By default 2 of a text encoder, all of
             an image encoder. Those of a text encoder that do not learn are without dropout.
         epochs: Number of epochs.
@@ -131,7 +131,12 @@ def pretrain(
     """
     if config.epochs < 1:
         raise ValueError(f"`epochs` must be positive. Received: `epochs={config.epochs}`")
-    text_encoder = config.text_encoder if config.views == _TITLED else config.encoder
+    if config.max_tokens is not None and config.images is not None and config.views != TITLED:
+        raise ValueError(
+            "`max_tokens` is of texts, and pairs of pictures have none. Received: "
+            f"`max_tokens={config.max_tokens}`, `views={config.views!r}`"
+        )
+    text_encoder = config.text_encoder if config.views == TITLED else config.encoder
     config = dataclasses.replace(
         config, max_tokens=max_tokens_of(text_encoder or MINILM, config.max_tokens)
     )
@@ -205,7 +210,7 @@ def _pairs_of(config: PretrainingConfig, progress: bool) -> TextPairs | PictureP
         "images": config.images,
         "skip_corrupt": config.skip_corrupt,
     }
-    if config.views == _TITLED:
+    if config.views == TITLED:
         if config.images is None or config.triplet_weight:
             raise ValueError(
                 "Titles and pictures need `images`, and have no hard negatives. Received: "
@@ -220,7 +225,7 @@ def _pairs_of(config: PretrainingConfig, progress: bool) -> TextPairs | PictureP
         )
     if config.text_encoder is not None:
         raise ValueError(
-            f"`text_encoder` goes with `views={_TITLED!r}`. Received: `views={config.views!r}`"
+            f"`text_encoder` goes with `views={TITLED!r}`. Received: `views={config.views!r}`"
         )
     if config.images is None:
         if config.skip_corrupt:
@@ -242,7 +247,7 @@ def _pairs_of(config: PretrainingConfig, progress: bool) -> TextPairs | PictureP
 
 
 def _new_model(pairs: TextPairs | PicturePairs, config: PretrainingConfig) -> ContrastiveModel:
-    bank_size, triplet_weight = (0, 0.0) if config.views == _TITLED else (SIZE, 1.0)
+    bank_size, triplet_weight = (0, 0.0) if config.views == TITLED else (SIZE, 1.0)
     model = ContrastiveModel(
         pairs.encoder(),
         bank_size=bank_size if config.bank_size is None else config.bank_size,

@@ -272,10 +272,15 @@ def test_what_titles_and_pictures_need(titled, folder, tmp_path):
         training.pretrain(dataclasses.replace(settings, triplet_weight=1.0), progress=False)
     with pytest.raises(ValueError, match="no queries.*Received: `views='item'`"):
         training.pretrain(
-            dataclasses.replace(settings, views="item", text_encoder=None), progress=False
+            dataclasses.replace(settings, views="item", text_encoder=None, max_tokens=None),
+            progress=False,
         )
     with pytest.raises(ValueError, match="`text_encoder` goes with .*`views='item'`"):
-        training.pretrain(dataclasses.replace(settings, views="item"), progress=False)
+        training.pretrain(
+            dataclasses.replace(settings, views="item", max_tokens=None), progress=False
+        )
+    with pytest.raises(ValueError, match="of pictures have none.*`max_tokens=9`, `views='query'`"):
+        training.pretrain(dataclasses.replace(settings, views="query"), progress=False)
     with pytest.raises(ValueError, match="`bank_size=9`"):
         training.pretrain(dataclasses.replace(settings, bank_size=9), progress=False)
     with pytest.raises(ValueError, match="pictures/cafe is not there. Received: `images="):
