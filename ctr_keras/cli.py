@@ -587,10 +587,16 @@ def pretrain(
     ] = None,
     epochs: Epochs = 3,
     batch_size: Annotated[int, typer.Option(min=2, help="Pairs a batch.")] = 64,
-    learning_rate: LearningRate = 2e-5,
+    learning_rate: Annotated[
+        float | None, typer.Option(min=0, help="Of Adam. Default: 2e-5, of small 1e-3.")
+    ] = None,
     bank_size: Annotated[
         int | None,
-        typer.Option(min=0, help="Slots of the memory bank. Default: 196800, of text-picture 0."),
+        typer.Option(
+            min=0,
+            help="Slots of the memory bank. Default: 196800; 0 of text-picture, and of small, "
+            "which learns faster without.",
+        ),
     ] = None,
     momentum: Annotated[float, typer.Option(help="Of the encoder's slow copy.")] = 0.999,
     triplet_weight: Annotated[

@@ -45,7 +45,8 @@ class ContrastiveModel(keras.Model):
             `width` and a configuration, such as `TextEncoder` or `ImageEncoder`. Where only the
             last layers of a `TextEncoder` learn, its `head` does the same at a fraction of the
             work, with `encoder.states` of texts that are made beforehand.
-        bank_size: Slots of the memory bank, or 0 for none.
+        bank_size: Slots of the memory bank, or 0 for none, with which an encoder of random weights
+            learns faster.
         momentum: Share of the copy that stays at each step.
         temperature: Where it starts.
         triplet_weight: Weight of the triplet loss, 0 for none, where batches have no `negative`.

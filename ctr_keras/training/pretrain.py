@@ -49,8 +49,9 @@ class PretrainingConfig:
             an image encoder. Those of a text encoder that do not learn are without dropout.
         epochs: Number of epochs.
         batch_size: Pairs a batch.
-        learning_rate: Of Adam.
-        bank_size: Slots of the memory bank, 0 for none. By default 196,800, of titles none.
+        learning_rate: Of Adam. By default 2e-5, of `"small"` 1e-3.
+        bank_size: Slots of the memory bank, 0 for none. By default 196,800, of titles and of
+            `"small"`, which learns faster by the batch alone, none.
         momentum: Of the encoder's copy.
         triplet_weight: Weight of the triplet loss, 0 for none. By default 1, of titles 0.
         margin: Of the triplet loss.
@@ -74,7 +75,7 @@ class PretrainingConfig:
     layers: int | None = None
     epochs: int = 3
     batch_size: int = 64
-    learning_rate: float = 2e-5
+    learning_rate: float | None = None
     bank_size: int | None = None
     momentum: float = 0.999
     triplet_weight: float | None = None
@@ -136,10 +137,7 @@ def pretrain(
             "`max_tokens` is of texts, and pairs of pictures have none. Received: "
             f"`max_tokens={config.max_tokens}`, `views={config.views!r}`"
         )
-    text_encoder = config.text_encoder if config.views == TITLED else config.encoder
-    config = dataclasses.replace(
-        config, max_tokens=max_tokens_of(text_encoder or MINILM, config.max_tokens)
-    )
+    config = _with_defaults(config)
     out = files.make_folder(config.out)
     key = key_of(config)
     del key["states"]
@@ -173,6 +171,21 @@ def pretrain(
     before = pairs.accuracy(pairs.encoder(), "test", pairs.query_encoder())
     after = pairs.accuracy(best.encoder, "test", best.query_encoder)
     return Pretraining(str(encoder_file), checkpoint.history, before, after)
+
+
+def _with_defaults(config: PretrainingConfig) -> PretrainingConfig:
+    """The settings, with what was left to the kind of pairs and encoder."""
+    is_titled = config.views == TITLED
+    is_small = config.images is not None and config.encoder in (None, SMALL)
+    text_encoder = (config.text_encoder if is_titled else config.encoder) or MINILM
+    defaults: dict[str, Any] = {
+        "max_tokens": max_tokens_of(text_encoder, config.max_tokens),
+        "learning_rate": 1e-3 if is_small else 2e-5,
+        "bank_size": 0 if is_titled or is_small else SIZE,
+        "triplet_weight": 0.0 if is_titled else 1.0,
+    }
+    missing = {name: value for name, value in defaults.items() if getattr(config, name) is None}
+    return dataclasses.replace(config, **missing)
 
 
 def max_tokens_of(encoder: str | os.PathLike, given: int | None) -> int | None:
@@ -247,14 +260,10 @@ def _pairs_of(config: PretrainingConfig, progress: bool) -> TextPairs | PictureP
 
 
 def _new_model(pairs: TextPairs | PicturePairs, config: PretrainingConfig) -> ContrastiveModel:
-    bank_size, triplet_weight = (0, 0.0) if config.views == TITLED else (SIZE, 1.0)
-    model = ContrastiveModel(
-        pairs.encoder(),
-        bank_size=bank_size if config.bank_size is None else config.bank_size,
-        momentum=config.momentum,
-        triplet_weight=triplet_weight if config.triplet_weight is None else config.triplet_weight,
-        margin=config.margin,
-        query_encoder=pairs.query_encoder(),
-    )
+    options = {
+        name: getattr(config, name)
+        for name in ("bank_size", "momentum", "triplet_weight", "margin")
+    }
+    model = ContrastiveModel(pairs.encoder(), query_encoder=pairs.query_encoder(), **options)
     model.compile(keras.optimizers.Adam(config.learning_rate))
     return model

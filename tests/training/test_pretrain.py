@@ -96,7 +96,7 @@ def test_an_image_encoder(tmp_path):
     images = str(tmp_path / "data/pictures")
     found = training.pretrain(
         training.PretrainingConfig(
-            str(tmp_path / "data"), str(tmp_path / "out"), images=images, epochs=1, bank_size=50
+            str(tmp_path / "data"), str(tmp_path / "out"), images=images, epochs=1
         ),
         progress=False,
     )
@@ -110,12 +110,15 @@ def test_an_image_encoder(tmp_path):
     ck.set_seed(0)
     start = ck.pretraining.ImageEncoder.small()
     assert found.before == training.pair_accuracy(start, tmp_path / "data/test", images)
+    # What begins with random weights learns by the batch alone, and faster.
+    model = keras.models.load_model(tmp_path / "out/best.keras")
+    assert model.bank is None and model.triplet_weight == 1
+    assert float(model.optimizer.learning_rate) == pytest.approx(1e-3)
     # The pictures may move.
     (tmp_path / "data/pictures").rename(tmp_path / "moved")
     moved = training.PretrainingConfig(
-        str(tmp_path / "data"), str(tmp_path / "out"), images=str(tmp_path / "moved"), epochs=1,
-        bank_size=50,
-    )  # fmt: skip
+        str(tmp_path / "data"), str(tmp_path / "out"), images=str(tmp_path / "moved"), epochs=1
+    )
     assert training.pretrain(moved, progress=False).history == found.history
     # Others, drawn anew, may not take their place.
     (tmp_path / "moved" / queries[0].removeprefix(f"{images}/")).write_bytes(plain((1, 2, 3)))
