@@ -84,6 +84,27 @@ def locked(folder: str | os.PathLike) -> Iterator[None]:
         os.close(handle)
 
 
+@contextlib.contextmanager
+def held(folder: str | os.PathLike) -> Iterator[None]:
+    """Hold a folder that is there, unless another process does.
+
+    Raises:
+        ValueError: another one does.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                "Another process is at work there: wait for it, or choose another folder. "
+                f"Received: `out={str(folder)!r}`"
+            ) from None
+        yield
+    finally:
+        os.close(handle)
+
+
 def sha256(path: str | os.PathLike) -> str:
     """Hexadecimal SHA-256 of a file, read in constant memory."""
     return digest_of(path, "sha256")

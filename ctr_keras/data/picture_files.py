@@ -8,6 +8,7 @@ import pathlib
 import posixpath
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator
 
 from ctr_keras import files
@@ -68,9 +69,19 @@ def open_pictures(path: str | os.PathLike) -> Iterator[PictureFiles]:
     """The pictures of a folder, with all within it, a tar, packed or not, or a zip.
 
     Raises:
-        ValueError: it is none of them.
+        ValueError: it is none of them, or damaged.
     """
-    path = pathlib.Path(path)
+    try:
+        with _opened(pathlib.Path(path)) as pictures:
+            yield pictures
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise ValueError(
+            f"The archive is damaged ({error}): fetch it again. Received: `images={str(path)!r}`"
+        ) from error
+
+
+@contextlib.contextmanager
+def _opened(path: pathlib.Path) -> Iterator[PictureFiles]:
     if path.is_dir():
         names = sorted(p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file())
         yield PictureFiles.of(path, names, lambda name: (path / name).read_bytes())

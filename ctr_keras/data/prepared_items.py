@@ -86,3 +86,17 @@ def missing(without: list[str], count: int, what: str) -> str:
     return (
         f"{len(without):,} of {count:,} items have no {what}, such as {', '.join(without[:_NAMED])}"
     )
+
+
+def kept(count: int, of: int, folder: pathlib.Path) -> str:
+    """A line on items whose vectors are not made anew, even if their text or picture changed.
+
+    Args:
+        count: How many have a vector already.
+        of: How many items there are.
+        folder: Of the vectors.
+    """
+    return (
+        f"{count:,} of {of:,} items have a vector already, which stays as it is; to make all anew, "
+        f"remove {folder}"
+    )

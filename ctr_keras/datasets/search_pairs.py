@@ -4,6 +4,7 @@ import contextlib
 import os
 import pathlib
 import zipfile
+import zlib
 from collections.abc import Iterator
 
 import numpy as np
@@ -143,6 +144,13 @@ def _csv(path: pathlib.Path, encoding: str) -> pd.DataFrame:
     """All columns as texts: `null`, `NA` and `007` are queries too."""
     if not zipfile.is_zipfile(path):
         return pd.read_csv(path, encoding=encoding, dtype=str, keep_default_na=False)
+    try:
+        return _packed_csv(path, encoding)
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise ValueError(f"{path} is damaged ({error}): fetch it again") from error
+
+
+def _packed_csv(path: pathlib.Path, encoding: str) -> pd.DataFrame:
     with zipfile.ZipFile(path) as archive:
         members = [name for name in archive.namelist() if name.endswith(".csv")]
         if len(members) != 1:

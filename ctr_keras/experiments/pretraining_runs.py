@@ -10,9 +10,7 @@ from typing import Any, ClassVar
 from ctr_keras import data, training
 from ctr_keras.experiments import jobs
 from ctr_keras.json_values import digest
-from ctr_keras.pretraining import image_weights, text_encoder
-from ctr_keras.pretraining.text_weights import MINILM
-from ctr_keras.training.pretrain import SMALL
+from ctr_keras.training.pretrain import encoder_identities
 
 _CODE = ("data", "losses", "metrics", "optimizers", "pretraining", "training")
 _ENCODER_FILE = "encoder.keras"
@@ -71,22 +69,14 @@ class PretrainingRun:
         config = {
             "options": self.options,
             "seed": self.seed,
-            "encoder": self._encoders(),
+            "encoders": encoder_identities(
+                self.images, self.options.get("encoder"), self.options.get("text_encoder")
+            ),
             "pairs": [data.Manifest.load(f"{self.pairs}/{name}").digest for name in splits],
             "pictures": self.pictures,
             "code": jobs.code_digest(*_CODE),
         }
         return digest(config)[:16]
-
-    def _encoders(self) -> list[dict[str, str]]:
-        """What it starts from, and what makes vectors of titles."""
-        text = text_encoder.identity(self.options.get("text_encoder") or MINILM)
-        start = self.options.get("encoder")
-        if self.images is None:
-            return [text_encoder.identity(start or MINILM)]
-        if start in (None, SMALL):
-            return [{"encoder": SMALL}, text]
-        return [image_weights.identity(start), text]
 
     def encoder_in(self, out: str | os.PathLike) -> pathlib.Path:
         """File of the encoder, where `jobs.run_all` keeps outcomes in `out`."""

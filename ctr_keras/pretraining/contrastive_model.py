@@ -30,7 +30,8 @@ class ContrastiveModel(keras.Model):
 
     Without one (`bank_size` 0) the batch alone gives negatives, and the gradient flows into all.
     The temperature is learned, as CLIP does: `exp(-s)`, with `s` at most `log(100)`. An item that
-    occurs again, in the batch or the bank, is no negative of itself.
+    occurs again, in the batch or the bank, is no negative of itself; another item that the same
+    query led to is one.
 
     Queries may be of another kind than items, such as titles of pictures: `query_encoder` makes
     their vectors then. The loss is CLIP's, the mean of that from queries to items and that from
@@ -101,6 +102,8 @@ class ContrastiveModel(keras.Model):
                 "`triplet_weight` must not be negative. "
                 f"Received: `triplet_weight={triplet_weight}`"
             )
+        if not 0 <= margin < math.inf:
+            raise ValueError(f"`margin` must not be negative. Received: `margin={margin}`")
         if query_encoder is not None and bank_size:
             raise ValueError(
                 "`query_encoder` goes with `bank_size=0`, else nothing of `encoder` would learn. "
@@ -210,9 +213,12 @@ class ContrastiveModel(keras.Model):
 
     def _logs(self, losses: dict[str, Any], total: Any, batch: dict) -> dict[str, Any]:
         rows = tf.shape(batch["item_id"])[0]
+        counts = {}
+        if "has_negative" in batch:  # The triplet loss is the mean of these rows.
+            counts["triplet"] = tf.reduce_sum(tf.cast(batch["has_negative"], tf.int32))
         values = {"loss": total, **losses, "temperature": ops.exp(-self.sharpness)}
         for name, value in values.items():
-            self._means[name].update_state(value, sample_weight=rows)
+            self._means[name].update_state(value, sample_weight=counts.get(name, rows))
         return {name: metric.result() for name, metric in self._means.items()}
 
     @property

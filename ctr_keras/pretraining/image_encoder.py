@@ -72,6 +72,7 @@ class ImageEncoder(keras.Model):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
+        self.supports_jit = False  # XLA knows no strings.
         if framing not in FRAMINGS:
             raise ValueError(
                 f"`framing` must be one of {FRAMINGS}. Received: `framing={framing!r}`"

@@ -9,7 +9,7 @@ from rich.progress import track
 
 from ctr_keras.argument_checks import check_positive_integer
 from ctr_keras.data.picture_files import PictureFiles, open_pictures
-from ctr_keras.data.prepared_items import missing, pictures_of, read_items
+from ctr_keras.data.prepared_items import kept, missing, pictures_of, read_items
 from ctr_keras.data.vector_table import ITEM_VECTORS, VectorTable
 from ctr_keras.pretraining import image_weights
 from ctr_keras.pretraining.corrupt_images import CorruptImages
@@ -33,9 +33,9 @@ def encode_item_images(
 ) -> VectorTable:
     """The vectors of items, by their pictures: what `Schema.with_item_vectors` looks up.
 
-    An item without a picture gets no vector: it is counted, reads as zeros, and is masked by the
-    models. Called again after an interruption, or with more pictures, it goes on with what is
-    missing.
+    An item without a picture gets no vector: it is counted, reads as zeros, and is left out of
+    what `SimTier`, `SimScore` and `MAKE` make of past items. Called again after an interruption, or
+    with more pictures, it goes on with what is missing; vectors that are there stay as they are.
 
     Args:
         data: Prepared folder with `items.parquet`.
@@ -71,6 +71,8 @@ def encode_item_images(
             raise ValueError(f"No item has a picture. Received: `images={str(images)!r}`")
         table = VectorTable.create(folder, made_by, model.width)
         lacking = np.flatnonzero(table.lacks(keys)).tolist()
+        if len(lacking) < len(keys):
+            report(kept(len(keys) - len(lacking), len(keys), table.folder))
         wanted = [place for place in lacking if place in pictures]
         wanted.sort(key=lambda place: files.order[pictures[place]])
         batches = [wanted[n : n + batch_size] for n in range(0, len(wanted), batch_size)]

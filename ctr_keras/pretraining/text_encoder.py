@@ -16,7 +16,7 @@ from ctr_keras.api_export import export
 from ctr_keras.extras import require
 from ctr_keras.pretraining.encoder_file import file_identity, is_file, refuse_settings
 from ctr_keras.pretraining.text_head import TextHead, mean_vectors
-from ctr_keras.pretraining.text_weights import MINILM, weights_folder
+from ctr_keras.pretraining.text_weights import MINILM, is_lower_case, weights_folder
 
 _PIECE_START, _PIECE_END = "[CLS]", "[SEP]"
 _BATCH = 128
@@ -29,15 +29,16 @@ class TextEncoder(keras.Model):
 
         h_1 ... h_T = BERT([CLS] w_1 ... w_n [SEP]),    e = mean_t h_t,    vector = e / |e|
 
-    Words are lower-cased, lose their accents and are split into the pieces of the vocabulary, as
-    BERT's own tokenizer does it; what lies behind `max_tokens` is cut off. An empty text, or one of
-    white space, is a vector of zeros.
+    Words are lower-cased, lose their accents (a cased encoder's keep both) and are split into the
+    pieces of the vocabulary, as BERT's own tokenizer does it; what lies behind `max_tokens` is cut
+    off. An empty text, or one of white space, is a vector of zeros.
 
     Args:
         backbone: A `keras_hub.models.BertBackbone`, or one with the same inputs and output.
         vocabulary: The word pieces, in the order of their ids.
         max_tokens: Tokens of a text, at most, `[CLS]` and `[SEP]` included.
         trained_layers: How many of the last layers learn, see `train_last`; `None` for all weights.
+        lower_case: Whether words are lower-cased and lose their accents, as the vocabulary has it.
         **kwargs: `name` and `trainable` of `keras.Model`.
 
     Call arguments:
@@ -63,9 +64,11 @@ class TextEncoder(keras.Model):
         vocabulary: Sequence[str],
         max_tokens: int = 64,
         trained_layers: int | None = None,
+        lower_case: bool = True,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
+        self.supports_jit = False  # XLA knows no strings.
         longest = backbone.max_sequence_length
         if not isinstance(max_tokens, int) or not 3 <= max_tokens <= longest:
             raise ValueError(
@@ -86,10 +89,11 @@ class TextEncoder(keras.Model):
         self.backbone = backbone
         self.vocabulary = tuple(vocabulary)
         self.max_tokens = max_tokens
+        self.lower_case = lower_case
         with tf.init_scope():  # Its constants belong to no graph in which the encoder is made.
             tokenizer = _extra("tensorflow_text").FastBertTokenizer(
                 vocab=list(vocabulary),
-                lower_case_nfd_strip_accents=True,
+                lower_case_nfd_strip_accents=lower_case,
                 support_detokenization=False,
             )
         self._untracked = types.SimpleNamespace(tokenizer=tokenizer)
@@ -108,7 +112,7 @@ class TextEncoder(keras.Model):
             preset: As `encoder` of `weights_folder`, or a `.keras` file that holds an encoder,
                 which takes no other argument.
             max_tokens: Tokens of a text, at most. By default 64.
-            **kwargs: As for the class.
+            **kwargs: As for the class. By default `lower_case` is that of the folder.
 
         Raises:
             ValueError: it is neither, or a file and there are other arguments.
@@ -125,7 +129,7 @@ class TextEncoder(keras.Model):
         folder = weights_folder(preset)
         backbone = hub.models.BertBackbone.from_preset(str(folder))
         vocabulary = (folder / "vocab.txt").read_text(encoding="utf-8").splitlines()
-        return cls(backbone, vocabulary, **settings)
+        return cls(backbone, vocabulary, **{"lower_case": is_lower_case(folder), **settings})
 
     @property
     def width(self) -> int:
@@ -236,6 +240,7 @@ class TextEncoder(keras.Model):
             "vocabulary": list(self.vocabulary),
             "max_tokens": self.max_tokens,
             "trained_layers": self.trained_layers,
+            "lower_case": self.lower_case,
         }
 
     @classmethod

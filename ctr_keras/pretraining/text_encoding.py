@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import track
 
 from ctr_keras.data.manifest import Manifest
-from ctr_keras.data.prepared_items import missing, read_items, texts_of
+from ctr_keras.data.prepared_items import kept, missing, read_items, texts_of
 from ctr_keras.data.raw_columns import raw_columns
 from ctr_keras.data.split import SPLITS
 from ctr_keras.data.vector_table import ITEM_VECTORS, TEXT_VECTORS, VectorTable
@@ -78,8 +78,9 @@ def encode_items(
 ) -> VectorTable:
     """The vectors of items, by one of their texts: what `Schema.with_item_vectors` looks up.
 
-    An item with an empty text gets no vector: it is counted, reads as zeros, and is masked by the
-    models.
+    An item with an empty text gets no vector: it is counted, reads as zeros, and is left out of
+    what `SimTier`, `SimScore` and `MAKE` make of past items. Called again after an interruption, or
+    with more texts, it goes on with what is missing; vectors that are there stay as they are.
 
     Args:
         data: Prepared folder with `items.parquet`; the vectors lie in its folder `item_vectors`.
@@ -91,7 +92,7 @@ def encode_items(
         max_tokens: Tokens of a text, at most. By default 64; a `.keras` file has its own.
         batch_size: Texts that are encoded at a time.
         progress: Whether to show progress on standard error.
-        report: Called with a line for the user if items have no text.
+        report: Called with a line for the user if items have no text, or have a vector already.
 
     Raises:
         ValueError: there is no table of items, or it has no such column, or the vectors of another
@@ -112,7 +113,10 @@ def encode_items(
     without = [str(key) for key in keys[~is_there]]
     if without:
         report(missing(without, len(keys), f"{text!r} and get no vector"))
-    wanted = np.flatnonzero(table.lacks(keys) & is_there)
+    lacking = table.lacks(keys)
+    if not lacking.all():
+        report(kept(int((~lacking).sum()), len(keys), table.folder))
+    wanted = np.flatnonzero(lacking & is_there)
     found = [texts[place] for place in wanted]
     return _filled(table, model, keys[wanted], found, batch_size, progress)
 

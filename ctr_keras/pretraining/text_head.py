@@ -46,6 +46,7 @@ class TextHead(keras.Model):
     def __init__(self, layers: Sequence[keras.layers.Layer], width: int, **kwargs: Any):
         # States come as they are: a cast would make them dense.
         super().__init__(autocast=False, **kwargs)
+        self.supports_jit = False  # XLA knows no ragged tensors.
         self.transformer_layers = list(layers)
         self.width = width
         for layer in self.transformer_layers:

@@ -57,6 +57,28 @@ def weights_folder(
     return folder
 
 
+def is_lower_case(folder: pathlib.Path) -> bool:
+    """Whether the words of an encoder's vocabulary are lower-cased and have no accents.
+
+    `tokenizer_config.json` tells, where it is there; most encoders are.
+
+    Raises:
+        ValueError: the file tells of a mixture, such as lower case with accents.
+    """
+    file = folder / "tokenizer_config.json"
+    if not file.is_file():
+        return True
+    config = json.loads(file.read_text(encoding="utf-8"))
+    lower_case = bool(config.get("do_lower_case", True))
+    strip_accents = config.get("strip_accents")
+    if strip_accents is not None and bool(strip_accents) != lower_case:
+        raise ValueError(
+            "Words are either lower-cased without accents, or stay as they are. Received: "
+            f"{file} with `do_lower_case={lower_case}`, `strip_accents={strip_accents}`"
+        )
+    return lower_case
+
+
 def encoder_width(encoder: str | os.PathLike) -> int:
     """Width of the vectors of an encoder, as `TextEncoder.from_preset` takes it."""
     if is_file(encoder):

@@ -88,7 +88,7 @@ def pictures_digest(data: str, images: str) -> str:
     paths = _paths_of(data)
     try:
         return digest({path: files.sha256(f"{images}/{path}") for path in paths})
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise ValueError(
             f"`images` must be the folder of the pictures that pairs name; {error.filename} is not "
             f"there. Received: `images={images!r}`"

@@ -6,9 +6,11 @@ import pathlib
 from typing import Any
 
 import keras
+import numpy as np
 
 from ctr_keras import files
-from ctr_keras.pretraining import ContrastiveModel
+from ctr_keras.pretraining import ContrastiveModel, image_weights
+from ctr_keras.pretraining import text_encoder as text_encoders
 from ctr_keras.pretraining.encoder_file import is_file
 from ctr_keras.pretraining.memory_bank import SIZE
 from ctr_keras.pretraining.text_weights import MINILM
@@ -139,17 +141,22 @@ def pretrain(
         )
     config = _with_defaults(config)
     out = files.make_folder(config.out)
-    key = key_of(config)
-    del key["states"]
-    # Where the pictures lie may change, not what they show.
-    images = config.images
-    key["images"] = False if images is None else pictures_digest(config.data, images)
-    checkpoint = Checkpoint(out, key, config.patience, _MONITOR)
-    if restart:
-        checkpoint.discard()
+    with files.held(out):
+        return _pretrain(config, out, restart, progress)
+
+
+def _pretrain(
+    config: PretrainingConfig, out: pathlib.Path, restart: bool, progress: bool
+) -> Pretraining:
+    key = _key_of(config)
     pairs = _pairs_of(config, progress)
+    key |= encoder_identities(config.images, config.encoder, config.text_encoder)
+    checkpoint = Checkpoint(out, key, config.patience, _MONITOR)
     set_seed(config.seed)
-    model = checkpoint.restore() or _new_model(pairs, config)
+    model = None if restart else checkpoint.restore()
+    if model is None:
+        model = _new_model(pairs, config)
+        checkpoint.discard()  # Once all settings are known to be of use.
     epoch = len(checkpoint.history)
     if epoch < config.epochs and not checkpoint.is_over:
         rows = pairs.read("train", shuffle=True, seed=config.seed, epoch=epoch)
@@ -171,6 +178,35 @@ def pretrain(
     before = pairs.accuracy(pairs.encoder(), "test", pairs.query_encoder())
     after = pairs.accuracy(best.encoder, "test", best.query_encoder)
     return Pretraining(str(encoder_file), checkpoint.history, before, after)
+
+
+def _key_of(config: PretrainingConfig) -> dict[str, Any]:
+    """What must be the same for it to go on, besides the encoders."""
+    key = key_of(config)
+    del key["states"]
+    # Where the pictures lie may change, not what they show.
+    images = config.images
+    key["images"] = False if images is None else pictures_digest(config.data, images)
+    return key
+
+
+def encoder_identities(
+    images: str | None, encoder: str | None, text_encoder: str | None
+) -> dict[str, dict[str, str]]:
+    """What tells the encoders that a pre-training starts from, and that of titles, from others.
+
+    Args:
+        images: As of `PretrainingConfig`.
+        encoder: Likewise.
+        text_encoder: Likewise.
+    """
+    if images is None:
+        return {"encoder": text_encoders.identity(encoder or MINILM)}
+    is_small = encoder in (None, SMALL)
+    return {
+        "encoder": {"encoder": SMALL} if is_small else image_weights.identity(str(encoder)),
+        "text_encoder": text_encoders.identity(text_encoder or MINILM),
+    }
 
 
 def _with_defaults(config: PretrainingConfig) -> PretrainingConfig:
@@ -210,7 +246,9 @@ class _PairAccuracy(keras.callbacks.Callback):
         self.pairs = pairs
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        if logs is not None:
+        # Vectors of a model that is lost are none; the checkpoint says what to do.
+        losses = [(logs or {}).get(name, 0.0) for name in ("loss", "val_loss")]
+        if logs is not None and np.isfinite(losses).all():
             found = self.pairs.accuracy(self.model.encoder, "valid", self.model.query_encoder)
             logs |= {f"val_accuracy_at_{n}": found[f"acc_{n}"] for n in (1, 5)}
 
@@ -224,10 +262,11 @@ def _pairs_of(config: PretrainingConfig, progress: bool) -> TextPairs | PictureP
         "skip_corrupt": config.skip_corrupt,
     }
     if config.views == TITLED:
-        if config.images is None or config.triplet_weight:
+        if config.images is None or config.triplet_weight or config.bank_size:
             raise ValueError(
-                "Titles and pictures need `images`, and have no hard negatives. Received: "
-                f"`images={config.images!r}`, `triplet_weight={config.triplet_weight}`"
+                "Titles and pictures need `images`, and have neither hard negatives nor a bank. "
+                f"Received: `images={config.images!r}`, `triplet_weight={config.triplet_weight}`, "
+                f"`bank_size={config.bank_size}`"
             )
         return TitledPictures(
             config.data,

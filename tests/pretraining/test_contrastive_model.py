@@ -1,3 +1,5 @@
+import types
+
 import keras
 import numpy as np
 import pytest
@@ -171,6 +173,24 @@ def test_layers_that_do_not_learn_stay_so_when_loaded(tmp_path):
     assert 1 < len(loaded.trainable_variables) == len(model.trainable_variables) < 20
 
 
+def test_strings_are_not_compiled_by_xla(tmp_path, monkeypatch):
+    tiny_bert.write(tmp_path)
+    text = ck.pretraining.TextEncoder.from_preset(tmp_path, max_tokens=9, trained_layers=1)
+    gpu = types.SimpleNamespace(device_type="GPU")
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: [gpu])
+    for encoder, is_compiled in (
+        (Linear(), True),  # As Keras does where it can.
+        (text, False),
+        (text.head(), False),
+        (ck.pretraining.ImageEncoder.small(8, 16), False),
+    ):
+        model = ContrastiveModel(encoder, bank_size=7)
+        model.compile("sgd")
+        assert model.jit_compile is is_compiled
+    texts = keras.Input((), dtype="string")
+    assert not keras.Model(texts, text(texts)).jit_compile  # In somebody else's model.
+
+
 def test_mixed_precision():
     keras.config.set_dtype_policy("mixed_bfloat16")
     model = ContrastiveModel(Linear(), bank_size=4)
@@ -179,8 +199,23 @@ def test_mixed_precision():
     assert np.isfinite(float(logs["loss"])) and model.bank.keys.dtype == tf.float32
 
 
+def test_the_mean_of_the_triplet_loss_is_that_of_the_rows_with_a_negative():
+    model = ContrastiveModel(Linear(), bank_size=0, margin=2.0)
+    model.compile(keras.optimizers.SGD(0.0))
+    expected, count = 0.0, 0
+    for rows, numbers in ((6, [0]), (4, [0, 1, 2]), (3, [])):
+        batch = batch_of(rows, range(rows))
+        batch["has_negative"] = np.isin(np.arange(rows), numbers)
+        logs = model.test_step(batch)
+        q, k, n = (model(batch[name]).numpy() for name in ("query", "item", "negative"))
+        expected += (2.0 + (q * n).sum(1) - (q * k).sum(1))[numbers].sum()
+        count += len(numbers)
+    assert float(logs["triplet"]) == pytest.approx(expected / count, abs=1e-5)
+
+
 def test_bad_arguments():
-    bad = {"bank_size": -1, "momentum": 1.0, "temperature": 0.001, "triplet_weight": -1.0}
+    bad = {"bank_size": -1, "momentum": 1.0, "temperature": 0.001, "triplet_weight": -1.0,
+           "margin": -0.5}  # fmt: skip
     for name, value in bad.items():
         with pytest.raises(ValueError, match=f"Received: `{name}={value}`"):
             ContrastiveModel(Linear(), **{name: value})

@@ -1,3 +1,6 @@
+import json
+import shutil
+
 import keras
 import numpy as np
 import pytest
@@ -30,6 +33,21 @@ def test_tokens_are_berts(encoder):
         [start, 8, 6, 7, 9, 5, end], [], [], [start, 10, end], [start, 1, end],
         [start, *[5] * 7, end],
     ]  # fmt: skip
+
+
+def test_a_cased_encoder_keeps_capitals(folder, weights, tmp_path):
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "vocab.txt").write_text("\n".join([*tiny_bert.PIECES[:-1], "Tea"]) + "\n")
+    file = tmp_path / "tokenizer_config.json"
+    for setting, pieces in (({"do_lower_case": False}, [10, 5]), ({}, [5, 5])):
+        file.write_text(json.dumps(setting))
+        cased = ck.pretraining.TextEncoder.from_preset(tmp_path, max_tokens=9)
+        again = ck.pretraining.TextEncoder.from_config(cased.get_config())
+        for found in (cased, again):
+            assert found.tokens(tf.constant(["Tea tea"])).to_list() == [[2, *pieces, 3]]
+    file.write_text(json.dumps({"do_lower_case": True, "strip_accents": False}))
+    with pytest.raises(ValueError, match="tokenizer_config.json with .*`strip_accents=False`"):
+        ck.pretraining.TextEncoder.from_preset(tmp_path)
 
 
 def test_vectors_by_the_formula(encoder, weights):

@@ -145,6 +145,8 @@ def test_items_by_the_texts_of_a_catalog(prepared, bert, tmp_path):
     lines = []
     table = by_catalog(report=lines.append)
     assert lines == ["5 of 7 items have no 'about' and get no vector, such as 4, 5, 6, 7, 8"]
+    by_catalog(report=lines.append)
+    assert lines[-1].startswith("2 of 7 items have a vector already, which stays as it is; to make")
     found = table.take(table.rows_of(tf.constant([2, 3], tf.int64)))
     encoder = ck.pretraining.TextEncoder.from_preset(bert, 9)
     np.testing.assert_allclose(found, encoder.encode(["coffee", "green tea"]), atol=1e-6)

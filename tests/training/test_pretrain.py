@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 import ctr_keras as ck
-from ctr_keras import training
+from ctr_keras import files, training
 from ctr_keras.datasets import search_pairs, simulator, titled_pictures
 from ctr_keras.pretraining import text_encoder
 from ctr_keras.training.pair_sources import PicturePairs, TitledPictures
@@ -49,6 +49,37 @@ def test_interrupted_pretraining_ends_alike(folder, tmp_path):
     assert best.mean() == pytest.approx(found["acc_1"], abs=1e-6)
     with pytest.raises(ValueError, match="another margin"):
         training.pretrain(config(folder, tmp_path / "b", margin=0.5), progress=False)
+
+
+def test_another_start_is_another_training(folder, tmp_path):
+    start = tmp_path / "start.keras"
+    ck.pretraining.TextEncoder.from_preset(folder / "bert", max_tokens=9).save(start)
+    settings = config(folder, tmp_path / "out", encoder=str(start), max_tokens=None, epochs=1)
+    training.pretrain(settings, progress=False)
+    (tmp_path / "moved").mkdir()
+    moved = str(start.rename(tmp_path / "moved/start.keras"))
+    again = dataclasses.replace(settings, encoder=moved)
+    once = training.pretrain(again, progress=False)
+    encoder = keras.models.load_model(moved)
+    encoder.set_weights([weight * 0.9 for weight in encoder.get_weights()])
+    encoder.save(moved)
+    with pytest.raises(ValueError, match="another encoder.*--restart"):
+        training.pretrain(again, progress=False)
+    with pytest.raises(ValueError, match="`margin=-1.0`"):
+        training.pretrain(dataclasses.replace(again, margin=-1.0), restart=True, progress=False)
+    assert pathlib.Path(once.encoder).exists() and (tmp_path / "out/state.json").exists()
+
+
+def test_two_at_once_in_a_folder(folder, tmp_path):
+    with files.held(tmp_path), pytest.raises(ValueError, match="Another process.*`out="):
+        training.pretrain(config(folder, tmp_path), progress=False)
+
+
+def test_an_epoch_that_diverges_says_what_to_do(folder, tmp_path):
+    settings = config(folder, tmp_path / "out", learning_rate=1e30)
+    with pytest.raises(ValueError, match=r"Epoch 1: the loss is nan.*lower `learning_rate`"):
+        training.pretrain(settings, progress=False)
+    assert not list((tmp_path / "out").glob("*.keras"))
 
 
 def test_texts_are_encoded_by_a_trained_encoder(folder, tmp_path):
