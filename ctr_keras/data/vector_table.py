@@ -63,8 +63,8 @@ class VectorTable:
         with files.locked(folder):
             if (folder / _MANIFEST_FILE).exists():
                 return cls._open_made_by(folder, encoder, width)
-            (folder / _KEYS_FILE).write_bytes(_key_of([""]).astype("<i8").tobytes())
-            (folder / _VECTORS_FILE).write_bytes(np.zeros(width, "<f4").tobytes())
+            files.write_atomic(folder / _KEYS_FILE, _key_of([""]).astype("<i8").tobytes())
+            files.write_atomic(folder / _VECTORS_FILE, np.zeros(width, "<f4").tobytes())
             content = {"encoder": encoder, "width": width}
             files.write_atomic(folder / _MANIFEST_FILE, json.dumps(content, indent=1).encode())
             return cls.open(folder)
@@ -102,11 +102,11 @@ class VectorTable:
                 f"Received: `path={str(folder)!r}`"
             ) from None
         count = min(len(keys), size // (4 * width))
-        vectors = np.zeros((0, width), np.float32)
-        if count:
-            # Copy on write: nobody writes, and what is mapped to be read alone is no tensor.
-            file = np.memmap(folder / _VECTORS_FILE, np.float32, "c", shape=(count, width))
-            vectors = np.asarray(file)
+        if not count:
+            raise ValueError(f"{folder} is damaged: its files hold not even the first row")
+        # Copy on write: nobody writes, and what is mapped to be read alone is no tensor.
+        file = np.memmap(folder / _VECTORS_FILE, np.float32, "c", shape=(count, width))
+        vectors = np.asarray(file)
         order = np.argsort(keys[:count], kind="stable")
         found = cls(folder, encoder, width, keys[order], order, vectors)
         twice = np.flatnonzero(np.diff(found.keys) == 0)
@@ -150,8 +150,8 @@ class VectorTable:
             normalize: Whether to bring them to length one; otherwise others are refused.
 
         Raises:
-            ValueError: shapes do not fit, a key is there already, or a vector is not usable (its
-                row is named).
+            ValueError: shapes do not fit, a key repeats or is there already, or a vector is not
+                usable (its row is named).
         """
         vectors = np.asarray(vectors, np.float32)
         if vectors.shape != (len(keys), self.width):
@@ -166,10 +166,14 @@ class VectorTable:
         else:
             is_unit = (np.abs(norms[:, 0] - 1) < _UNIT_TOLERANCE) | (norms[:, 0] == 0)
             self._refuse(~is_unit, "must have length one; see `normalize`", keys)
+        numbers = _key_of(keys)
+        is_first = np.zeros(len(keys), bool)
+        is_first[np.unique(numbers, return_index=True)[1]] = True
+        self._refuse(~is_first, "must be of a key of its own", keys)
         with files.locked(self.folder):
             there = VectorTable._open_made_by(self.folder, self.encoder, self.width)
             self._refuse(~there.lacks(keys), "must be of a key that is not there yet", keys)
-            return there._appended(_key_of(keys), vectors)
+            return there._appended(numbers, vectors)
 
     @property
     def digest(self) -> str:

@@ -104,7 +104,7 @@ class Run:
         config["schema"] = Schema.load(folder).fingerprint
         if self.texts:
             config["text_vectors"] = data.VectorTable.of_texts(folder).digest
-        if training.takes_item_vectors(self.model):
+        if training.takes_item_vectors(self.model, self.options):
             config["item_vectors"] = data.VectorTable.of_items(folder).digest
         return digest(config)[:16]
 

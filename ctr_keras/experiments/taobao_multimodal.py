@@ -103,7 +103,7 @@ class Settings:
         make_units: Widths of the layers of MAKE's extractor.
         make_projection: Width that MAKE brings representations to first, or `None`.
         make_epochs: Epochs that MAKE's extractor learns before the ranker, at most.
-        make_sweep: Those of figure 6c; with 0 the extractor learns with the ranker alone.
+        make_sweep: Those of figure 6c, at most too; with 0 it learns with the ranker alone.
         curve_epochs: Epochs of figure 3, which never stops early.
         item_groups: Groups of items of figure 6b.
         encoder: The generic text encoder that pre-training starts from.
@@ -152,6 +152,12 @@ class Settings:
             self, "seeds", "epochs", "batch_size", "patience", "embedding_dim", "make_epochs",
             "curve_epochs", "item_groups", "scl_epochs", "scl_batch_size", "bank_size",
         )  # fmt: skip
+        sweep = self.make_sweep
+        if isinstance(sweep, int) or not sweep or len(set(sweep)) < len(sweep):
+            raise ValueError(
+                "`make_sweep` must be different numbers of epochs, such as `[0, 1, 3]`. "
+                f"Received: `make_sweep={sweep!r}`"
+            )
         if self.max_tokens is not None:
             check_positive_integers(self, "max_tokens")
 
@@ -355,9 +361,9 @@ class Reproduction:
         runs = {f"{epochs} epochs": self._runs("MAKE", make_epochs=epochs) for epochs in sweep}
         outcomes = self._trained({IDS: self._runs(self.settings.base), **runs})
         methods = [Method(IDS, outcomes[IDS]), *(Method(m, outcomes[m], IDS) for m in runs)]
-        title = f"Figure 6c: epochs that MAKE learns before the ranker, {self.data}"
+        title = f"Figure 6c: epochs at most that MAKE learns before the ranker, {self.data}"
         comparison = Comparison(title, methods, metrics=("gauc", "auc"))
-        return sweep_figure(comparison, "epochs of MAKE alone", sweep)
+        return sweep_figure(comparison, "epochs of MAKE alone, at most", sweep)
 
     def _runs(
         self,

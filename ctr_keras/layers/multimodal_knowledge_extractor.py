@@ -78,7 +78,7 @@ class MultimodalKnowledgeExtractor(keras.layers.Layer):
         if projection is not None:
             check_positive_integer("projection", projection)
         self.projection = projection
-        self.attention_units = check_units(attention_units)
+        self.attention_units = check_units(attention_units, "attention_units")
         self.activation = get_activation(activation)
         self.attention_normalize = attention_normalize
         self.dropout = check_dropout(dropout)

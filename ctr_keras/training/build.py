@@ -39,6 +39,7 @@ def build_model(name: str, schema: Schema, options: dict[str, Any]) -> models.CT
         if hasattr(cls, "on"):
             return _on(name, cls, base, schema, options, base_options)
         if not isinstance(base, models.CTRModel):
+            _class("base", base)
             base = build_model(base, schema, base_options)
         return _new(name, cls, base, options)
     return _new(name, cls, schema, options)
@@ -50,7 +51,7 @@ def _on(
     """A model that builds its base itself."""
     known = arguments(name) - {"model", "schema", "options"}
     _check_known(name, options, known)
-    return cls.on(model_class(base), schema, **options, **base_options)
+    return cls.on(_class("base", base), schema, **options, **base_options)
 
 
 def model_names() -> list[str]:
@@ -64,9 +65,15 @@ def model_class(name: str) -> type[models.CTRModel]:
     Raises:
         ValueError: there is none.
     """
+    return _class("model", name)
+
+
+def _class(argument: str, name: str) -> type[models.CTRModel]:
     known = model_names()
     if name not in known:
-        raise ValueError(f"`model` must be one of {', '.join(known)}. Received: `model={name!r}`")
+        raise ValueError(
+            f"`{argument}` must be one of {', '.join(known)}. Received: `{argument}={name!r}`"
+        )
     return getattr(models, name)
 
 
@@ -76,9 +83,35 @@ def arguments(name: str) -> set[str]:
     return set(inspect.signature(getattr(cls, "on", cls)).parameters)
 
 
-def takes_item_vectors(name: str) -> bool:
-    """Whether a model has the vectors of items among its inputs."""
-    return not arguments(name).isdisjoint({"width", "extractor"})
+def takes_item_vectors(name: str, options: dict[str, Any] | None = None) -> bool:
+    """Whether a model has the vectors of items among its inputs.
+
+    Args:
+        name: As of `build_model`.
+        options: Likewise; the model named as `base` may be the one that takes them.
+    """
+    if not arguments(name).isdisjoint({"width", "extractor"}):
+        return True
+    options = options or {}
+    base = options.get("base")
+    return isinstance(base, str) and takes_item_vectors(base, options.get("base_options"))
+
+
+def with_width(name: str, options: dict[str, Any], width: int) -> dict[str, Any]:
+    """Options with the width of item vectors where the model, or one that it wraps, takes it.
+
+    Args:
+        name: As of `build_model`.
+        options: Likewise; a width among them stays.
+        width: Of the vectors.
+    """
+    if "width" in arguments(name):
+        options = {"width": width, **options}
+    base = options.get("base")
+    if isinstance(base, str) and takes_item_vectors(base, options.get("base_options")):
+        of_base = with_width(base, options.get("base_options", {}), width)
+        options = {**options, "base_options": of_base}
+    return options
 
 
 def _wraps_another(cls: type) -> bool:

@@ -22,6 +22,7 @@ from ctr_keras.training.build import (
     build_model,
     model_class,
     takes_item_vectors,
+    with_width,
 )
 from ctr_keras.training.checkpoint import Checkpoint, key_of
 from ctr_keras.training.evaluate import load_model
@@ -122,7 +123,7 @@ def train(config: TrainingConfig, *, restart: bool = False, progress: bool = Tru
         ValueError: the data or a setting is not usable, `config.out` holds a training with other
             settings or another schema, or the loss of an epoch is not finite.
     """
-    if progress and takes_item_vectors(config.model):
+    if progress and takes_item_vectors(config.model, config.options):
         _report_missing_vectors(config.data)
     return _train(config, restart, progress)
 
@@ -130,6 +131,11 @@ def train(config: TrainingConfig, *, restart: bool = False, progress: bool = Tru
 def _train(config: TrainingConfig, restart: bool, progress: bool) -> Training:
     schema = _schema(config)
     _check_tasks(config, schema)  # Before the parts of a model are trained.
+    with files.held(files.make_folder(config.out)):
+        return _fit(config, schema, restart, progress)
+
+
+def _fit(config: TrainingConfig, schema: Schema, restart: bool, progress: bool) -> Training:
     checkpoint = _checkpoint(config, schema, restart)
     set_seed(config.seed)
     model = checkpoint.restore() or _new_model(config, schema, restart, progress)
@@ -242,16 +248,20 @@ def _task_key(config: TrainingConfig, schema: Schema) -> str:
 
 
 def _checkpoint(config: TrainingConfig, schema: Schema, restart: bool) -> Checkpoint:
-    folder = files.make_folder(config.out)
     key = {**key_of(config), "schema": schema.fingerprint}
     # What the model corrects for: the same rows may be another share of all.
     prepared = data.Manifest.load(f"{config.data}/train").negative_ratio
     key["negative_ratio"] = prepared * check_negative_ratio("negative_ratio", config.negative_ratio)
+    tables = {}
     if config.texts and "encoder" not in config.options:
-        key["encoder"] = data.VectorTable.of_texts(config.data).encoder
-    if takes_item_vectors(config.model):
-        key["item_vectors"] = data.VectorTable.of_items(config.data).encoder
-    checkpoint = Checkpoint(folder, key, config.patience)
+        tables["encoder"] = data.VectorTable.of_texts(config.data)
+    if takes_item_vectors(config.model, config.options):
+        tables["item_vectors"] = data.VectorTable.of_items(config.data)
+    # Who made them is for whoever evaluates or serves the model, on whatever rows.
+    key |= {name: table.encoder for name, table in tables.items()}
+    if tables:
+        key["vectors"] = {name: table.digest for name, table in tables.items()}
+    checkpoint = Checkpoint(pathlib.Path(config.out), key, config.patience)
     if restart:
         checkpoint.discard()
     return checkpoint
@@ -271,8 +281,9 @@ def _new_model(config: TrainingConfig, schema: Schema, restart: bool, progress: 
         raise ValueError(f"`epochs` must be positive. Received: `epochs={config.epochs}`")
     cls, options = model_class(config.model), dict(config.options)
     takes = arguments(config.model)
-    if "width" in takes:
-        options.setdefault("width", data.VectorTable.of_items(config.data).width)
+    if takes_item_vectors(config.model, options):
+        width = data.VectorTable.of_items(config.data).width
+        options = with_width(config.model, options, width)
     first: dict[str, dict[str, Any]] = {}
     if cls.needs_trained_base:
         first["base"] = {
@@ -283,11 +294,7 @@ def _new_model(config: TrainingConfig, schema: Schema, restart: bool, progress: 
             "every_row": False,
         }
     if "extractor" in takes:
-        first["extractor"] = {
-            "model": "KnowledgeExtractor",
-            "options": options.pop("extractor", {}),
-            "epochs": options.pop("extractor_epochs", config.epochs),
-        }
+        first["extractor"] = _of_extractor(config, options)
     for name, changes in first.items():
         if changes.get("epochs") == 0:
             options[name] = _untrained_extractor(config, schema, changes["options"])
@@ -298,6 +305,23 @@ def _new_model(config: TrainingConfig, schema: Schema, restart: bool, progress: 
     model = build_model(config.model, schema, options)
     model.compile(LazyAdam(config.learning_rate))
     return model
+
+
+def _of_extractor(config: TrainingConfig, options: dict[str, Any]) -> dict[str, Any]:
+    """What the training of an extractor changes in that of its ranker."""
+    settings = options.pop("extractor", {})
+    if not isinstance(settings, dict):
+        raise ValueError(
+            "`extractor` must be a dict of arguments of `KnowledgeExtractor`, which is trained "
+            f"first. Received: `extractor={settings!r}`"
+        )
+    epochs = options.pop("extractor_epochs", config.epochs)
+    if not isinstance(epochs, int) or epochs < 0:
+        raise ValueError(
+            "`extractor_epochs` must be 0 or a positive integer. Received: "
+            f"`extractor_epochs={epochs!r}`"
+        )
+    return {"model": "KnowledgeExtractor", "options": settings, "epochs": epochs}
 
 
 def _untrained_extractor(

@@ -87,6 +87,9 @@ def test_bad_tables(tmp_path):
         table.extended(["rum"], np.array([[1, 1, 0]]))
     with pytest.raises(ValueError, match="not there yet.*'tea'"):
         table.extended(["tea"], np.array([[1, 0, 0]]))
+    with pytest.raises(ValueError, match="key of its own. Received: row 2 of `vectors`.*'rum'"):
+        table.extended(["rum", "ale", "rum"], np.eye(3))
+    assert len(VectorTable.open(tmp_path)) == 2
     with pytest.raises(
         tf.errors.InvalidArgumentError, match="(?s)`ctr-keras encode` on the data.*rum"
     ):
@@ -95,6 +98,9 @@ def test_bad_tables(tmp_path):
     keys[0] = keys[1]
     keys.tofile(tmp_path / "keys.i64")
     with pytest.raises(ValueError, match="keys.i64 is damaged: rows 0 and 1"):
+        VectorTable.open(tmp_path)
+    (tmp_path / "keys.i64").write_bytes(b"")
+    with pytest.raises(ValueError, match="is damaged: its files hold not even the first row"):
         VectorTable.open(tmp_path)
     (tmp_path / "manifest.json").write_text(json.dumps({"width": 3}))
     with pytest.raises(ValueError, match="manifest.json is damaged"):

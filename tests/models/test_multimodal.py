@@ -7,6 +7,7 @@ import pytest
 
 import ctr_keras as ck
 from ctr_keras import training
+from ctr_keras.training.checkpoint import item_vectors_of
 from tests.models.conformance import run_model_conformance
 
 WIDTH = 6
@@ -218,6 +219,18 @@ def test_a_model_saved_before_features_were_crossed_is_as_it_was(batch, tmp_path
     np.testing.assert_array_equal(loaded.predict(x, verbose=0), new.predict(x, verbose=0))
 
 
+@pytest.mark.parametrize("normalize", [None, "softmax"])
+def test_an_extractor_leaves_out_past_items_without_a_vector(batch, normalize):
+    x, _ = batch
+    model = extractor(items_schema(), attention_normalize=normalize)
+    past, vectors = (x[name].numpy() for name in ("history_item_id", "history_item_id_vector"))
+    known = vectors.any(axis=-1)
+    assert ((past > 0) & ~known).any()
+    alone = {**x, "history_item_id": np.where(known, past, 0)}
+    expected = model.predict(alone, verbose=0)
+    np.testing.assert_allclose(model.predict(x, verbose=0), expected, atol=1e-6)
+
+
 @pytest.mark.parametrize("joint", [False, True])
 def test_the_extractor_learns_with_the_ranker_only_if_joint(folder, joint):
     schema = items_schema()
@@ -289,7 +302,29 @@ def test_trained_as_a_job(name, folder, tmp_path, capsys):
         phase_one = training.load_model(tmp_path / "out/extractor/best.keras")
         for mine, theirs in zip(model.extractor.weights, phase_one.weights, strict=True):
             np.testing.assert_array_equal(mine, theirs)
+        for wrong in ({"extractor": "best.keras"}, {"extractor_epochs": -1}):
+            bad = dataclasses.replace(config, options=options | wrong, out=str(tmp_path / "bad"))
+            with pytest.raises(ValueError, match=f"Received: `{next(iter(wrong))}="):
+                training.train(bad, progress=False)
     assert training.evaluate(model, tmp_path / "data/valid").rows == 600
+
+
+def test_a_base_of_item_vectors_in_another_model(folder, tmp_path, capsys):
+    shutil.copytree(folder, tmp_path / "data")
+    shutil.copytree(folder / "train", tmp_path / "data/valid")
+    options = {"base": "SimTier", "base_options": {"base": "DNN", "num_tiers": 3}}
+    config = training.TrainingConfig(
+        data=str(tmp_path / "data"), out=str(tmp_path / "out"), model="CL4CTR", options=options,
+        epochs=1, batch_size=100,
+    )  # fmt: skip
+    model = training.load_model(training.train(config).model)
+    assert "item vectors: 1 of 18 items" in capsys.readouterr().err
+    assert model.base.width == WIDTH
+    assert item_vectors_of(tmp_path / "out/best.keras") == {"encoder": "by hand"}
+    table = ck.data.VectorTable.of_items(tmp_path / "data")
+    table.extended([99], np.eye(WIDTH, dtype="float32")[:1])
+    with pytest.raises(ValueError, match="another vectors: .*--restart"):
+        training.train(config, progress=False)
 
 
 def test_bad_arguments():
@@ -300,6 +335,15 @@ def test_bad_arguments():
         ck.models.SimTier.on(ck.models.FM, ck.Schema([f for f in schema if f.role == "user"]), 3)
     with pytest.raises(ValueError, match="must take vectors of items"):
         ck.models.VectorFusion(ck.models.DIN(schema))
+    with pytest.raises(ValueError, match="Received: `num_tiers=0`"):
+        ck.models.SimTier.on(ck.models.DIN, schema, WIDTH, num_tiers=0)
+    with pytest.raises(ValueError, match="Received: `base='Foo'`"):
+        training.build_model("SimTier", schema, {"base": "Foo", "width": 3})
+    with pytest.raises(ValueError, match="Received: `base='Foo'`"):
+        training.build_model("AT4CTR", schema, {"base": "Foo"})
+    other = [dataclasses.replace(f, name=f"past_{f.name}") if f.length else f for f in schema]
+    with pytest.raises(ValueError, match="takes 'history_item_id', which the rows of the base"):
+        ck.models.MAKE.on(ck.models.DNN, ck.Schema(other), extractor(schema))
     model = MODELS["MAKE"](schema)
     with pytest.raises(ValueError, match="knowledge is 14 wide. Received.*`width=15`"):
         wide = ck.models.KnowledgeExtractor(schema, 5, units=(6, 3), attention_units=(4,))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import ctr_keras as ck
-from ctr_keras import training
+from ctr_keras import files, training
 from ctr_keras.training.checkpoint import Checkpoint
 from ctr_keras.training.evaluate import Predictions, _evaluation, scenario_names
 from tests.conftest import make_rows
@@ -108,6 +108,11 @@ def test_finished_training_is_not_repeated(prepared, trained, trained_copy):
     assert again == dataclasses.replace(trained, model=str(trained_copy / "best.keras"))
     more = training.train(quick(prepared, trained_copy, epochs=2), progress=False)
     assert len(more.history) == 2 and more.history[0] == trained.history[0]
+
+
+def test_two_at_once_in_a_folder(prepared, tmp_path):
+    with files.held(tmp_path), pytest.raises(ValueError, match="Another process.*`out="):
+        training.train(quick(prepared, tmp_path), progress=False)
 
 
 def test_patience_ends_training(prepared, tmp_path):

@@ -48,6 +48,11 @@ class ItemVectors:
             ops.not_equal(inputs[past], 0),
         )
 
+    @property
+    def known(self) -> KerasTensor:
+        """Where there is a past item with a vector: bool `(batch, length)`."""
+        return ops.logical_and(self.mask, ops.any(ops.not_equal(self.history, 0), axis=-1))
+
     def through(self, base: CTRModel, made: dict[str, KerasTensor]) -> dict[str, KerasTensor]:
         """The tensors of a base, some inputs of which are made of the representations."""
         return tensors_through(base, {**self.inputs, **made})

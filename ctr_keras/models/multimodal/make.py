@@ -8,6 +8,7 @@ from keras import ops
 
 from ctr_keras import layers
 from ctr_keras.api_export import export
+from ctr_keras.argument_checks import check_positive_integer
 from ctr_keras.layers.mlp import check_units
 from ctr_keras.models.ctr_model import CTRModel
 from ctr_keras.models.inference_graph import InferenceGraph
@@ -32,7 +33,8 @@ class KnowledgeExtractor(CTRModel):
         logit = MultimodalKnowledgeExtractor(v_target, v_1 ... v_L)
 
     It has no ids, so it can learn over several epochs where rankers overfit in their second. Its
-    knowledge then enters a ranker, see `MAKE`.
+    knowledge then enters a ranker, see `MAKE`. Past items without a representation (a vector of
+    zeros) are left out.
 
     Args:
         schema: `ck.Schema` of the rows, without vectors; of it only the target item and the past
@@ -78,7 +80,7 @@ class KnowledgeExtractor(CTRModel):
             stop_gradient=False,
             name="extractor",
         )
-        logit, knowledge = extract(vectors.target, vectors.history, mask=vectors.mask)
+        logit, knowledge = extract(vectors.target, vectors.history, mask=vectors.known)
         super().__init__(vectors.schema, vectors.inputs, logit, {KNOWLEDGE: knowledge}, **kwargs)
         self.rows = rows
         self.width = width
@@ -122,7 +124,8 @@ class MAKE(WrappingModel):
         **kwargs: `name` and `trainable` of `keras.Model`.
 
     Raises:
-        ValueError: the base has no such feature, or one of another width.
+        ValueError: the base has no such feature, or one of another width, or the rows lack what the
+            extractor takes.
 
     Example:
 
@@ -146,6 +149,12 @@ class MAKE(WrappingModel):
         name = type(self).__name__
         made = {KNOWLEDGE, *([SIM_TIERS] if self.takes_tiers else [])}
         vectors = ItemVectors.of(without(base.schema, made, name), extractor.width, name)
+        missing = sorted(set(extractor.input) - set(vectors.inputs))
+        if missing:
+            raise ValueError(
+                f"The extractor takes {missing[0]!r}, which the rows of the base lack. Received: "
+                f"a base with `features={base.schema.names}`"
+            )
         tensors = {KNOWLEDGE: _knowledge_of(extractor, vectors, joint)}
         if base.schema[KNOWLEDGE].width != tensors[KNOWLEDGE].shape[-1]:
             raise ValueError(
@@ -191,6 +200,7 @@ class MAKE(WrappingModel):
         features = [made_vector(KNOWLEDGE, width, projected)]
         if cls.takes_tiers:
             tiers = 20 if num_tiers is None else num_tiers
+            check_positive_integer("num_tiers", tiers)
             features.append(made_vector(SIM_TIERS, tiers, projected))
         elif num_tiers is not None:
             raise ValueError(

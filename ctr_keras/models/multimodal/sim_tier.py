@@ -7,6 +7,7 @@ from keras import ops
 
 from ctr_keras import layers
 from ctr_keras.api_export import export
+from ctr_keras.argument_checks import check_positive_integer
 from ctr_keras.models.ctr_model import CTRModel
 from ctr_keras.models.multimodal.item_vectors import (
     ItemVectors,
@@ -82,6 +83,7 @@ class SimTier(WrappingModel):
                 they join the MLP's input.
             **options: Arguments of the base.
         """
+        check_positive_integer("num_tiers", num_tiers)
         tiers = made_vector(SIM_TIERS, num_tiers, projected)
         return cls(model(extended(schema, tiers), **options), width)
 
