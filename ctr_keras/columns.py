@@ -1,6 +1,7 @@
 """Columns as the schema wants them: typed, checked, ragged where rows hold lists."""
 
 import dataclasses
+import datetime
 import functools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
@@ -269,15 +270,23 @@ def _stacked(feature: Feature, values: Any, where: _Where) -> np.ndarray:
 
 
 def _seconds(values: np.ndarray, where: _Where) -> np.ndarray:
-    """Dates, with or without a time zone, as seconds since 1970; numbers stay."""
-    if values.dtype.kind == "O" and len(values) and hasattr(values[0], "timestamp"):
-        # Pandas' dates with a time zone; a missing one has no timestamp.
-        where.check(np.array([v == v for v in values], bool), "a date", values)
-        return np.array([int(v.timestamp()) for v in values], np.int64)
+    """Dates, with or without a time zone, as seconds since 1970; numbers stay.
+
+    Those without are UTC, as everywhere in NumPy and pandas, whatever the machine's clock.
+    """
+    is_date = np.array([hasattr(v, "timestamp") for v in values if values.dtype.kind == "O"], bool)
+    if is_date.any():
+        is_there = np.array([not _is_missing(v) for v in values], bool)
+        where.check(is_date & is_there, "a date", values)
+        return np.array([_timestamp(v) for v in values], np.int64)
     if values.dtype.kind == "M":
         where.check(~np.isnat(values), "a date", values)
         return values.astype("datetime64[s]").astype(np.int64)
     return values
+
+
+def _timestamp(date: datetime.datetime) -> int:
+    return int((date if date.tzinfo else date.replace(tzinfo=datetime.UTC)).timestamp())
 
 
 def _numbers(values: np.ndarray, missing: float, expected: str, where: _Where) -> np.ndarray:

@@ -168,6 +168,7 @@ def _lengths(values: tf.Tensor) -> tf.Tensor:
 
 
 def _lookup_table(feature: Feature, vocabulary: Vocabulary) -> tf.lookup.StaticHashTable:
+    vocabulary.check_file()
     # An integer key is parsed from the line's first column; a string is the whole line.
     key_dtype = tf.int64 if feature.dtype == "int64" and feature.kind == "id" else tf.string
     key_index = 0 if key_dtype == tf.int64 else tf.lookup.TextFileIndex.WHOLE_LINE

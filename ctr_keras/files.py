@@ -5,7 +5,7 @@ import fcntl
 import hashlib
 import os
 import pathlib
-import tempfile
+import uuid
 from collections.abc import Iterator
 
 
@@ -17,20 +17,13 @@ def write_atomic(path: str | os.PathLike, content: bytes) -> None:
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
+        temporary.write_bytes(content)
+        replace(temporary, path)
     except BaseException:
-        pathlib.Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
-    sync(path.parent)
 
 
 def make_folder(path: str | os.PathLike) -> pathlib.Path:
@@ -61,6 +54,13 @@ def not_prepared(path: pathlib.Path) -> ValueError:
 def _file_on(path: pathlib.Path) -> pathlib.Path:
     """What is no folder on the way to `path`."""
     return next((part for part in (path, *path.parents) if part.is_file()), path)
+
+
+def replace(temporary: pathlib.Path, target: pathlib.Path) -> None:
+    """Rename a file that is written to its name, so that a crash leaves it whole or not there."""
+    sync(temporary)
+    os.replace(temporary, target)
+    sync(target.parent)
 
 
 def sync(path: str | os.PathLike) -> None:

@@ -133,15 +133,27 @@ class Vocabulary:
             if file.is_absolute() and not _is_file_of(file, config["sha256"]):
                 file = pathlib.Path(file.name)
             return cls(size=config["size"], file=str(file), sha256=config["sha256"])
-        found = cls.from_file(pathlib.Path(folder) / config["file"])
-        if config.get("sha256", found.sha256) != found.sha256:
+        file = pathlib.Path(folder) / config["file"]
+        found = cls.from_file(file)
+        cls(found.size, found.file, config.get("sha256", found.sha256)).check_file()
+        return found
+
+    def check_file(self) -> None:
+        """Refuse a file that is no longer what it was.
+
+        Raises:
+            ValueError: its SHA-256 is another one.
+        """
+        if self.file is None:
+            return
+        found = Vocabulary.from_file(self.file)
+        if found.sha256 != self.sha256:
             raise ValueError(
                 f"The vocabulary {found.file!r} changed after its schema was written: it now has "
                 f"{found.size} ids and another SHA-256, so ids would no longer mean what a model "
                 "learned. Restore the file, or prepare the data and train again. Received: "
-                f"`sha256={found.sha256!r}`, expected {config['sha256']!r}"
+                f"`sha256={found.sha256!r}`, expected {self.sha256!r}"
             )
-        return found
 
 
 @dataclasses.dataclass(frozen=True)

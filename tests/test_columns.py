@@ -1,4 +1,6 @@
+import datetime
 import itertools
+import time
 
 import numpy as np
 import pandas as pd
@@ -239,3 +241,18 @@ def test_rechunk_keeps_rows_in_order(sizes):
     assert x.tolist() == list(range(sum(sizes)))
     for chunk in result:
         np.testing.assert_array_equal(chunk["h"].values, np.repeat(chunk["x"], chunk["x"] % 3))
+
+
+def test_dates_without_a_zone_are_utc(monkeypatch):
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    schema = ck.Schema([ck.Feature("at", "time", kind="number")])
+    noon = datetime.datetime(2024, 1, 1, 12)
+    zoned = noon.replace(tzinfo=datetime.timezone(datetime.timedelta(hours=9)))
+    found = canonical(schema, {"at": np.array([noon, zoned, pd.Timestamp(noon)], object)})["at"]
+    assert found.tolist() == [1704110400, 1704110400 - 9 * 3600, 1704110400]
+    for wrong, row in (([noon, None], 1), ([None, noon], 0), ([pd.NaT, noon], 0)):
+        with pytest.raises(ValueError, match=f"row {row}: expected a date"):
+            canonical(schema, {"at": np.array(wrong, object)})
+    monkeypatch.undo()
+    time.tzset()

@@ -21,6 +21,21 @@ def test_looked_up_ids(tmp_path):
     assert ids.dtype == np.int32
 
 
+def test_a_vocabulary_that_changed_is_refused(tmp_path):
+    words = ck.Vocabulary.write(tmp_path / "w.txt", ["b", "a"])
+    schema = ck.Schema([ck.Feature("x", "item", vocabulary=words, dtype="string")])
+    model = ck.models.FM(schema)
+    (tmp_path / "w.txt").write_text("a\nb\nc\n")
+    for use in (
+        lambda: FeatureEncoder(schema),
+        lambda: model.save(tmp_path / "m.keras"),
+        lambda: ck.serving.export(model, tmp_path / "served"),
+    ):
+        with pytest.raises(ValueError, match="w.txt' changed after .* now has 5 ids"):
+            use()
+    assert not (tmp_path / "served/1").exists()
+
+
 def test_looked_up_integers(tmp_path):
     numbers = ck.Vocabulary.write(tmp_path / "n.txt", [500, 7])
     ids = encode(

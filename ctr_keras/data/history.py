@@ -89,12 +89,19 @@ def past_items(
     Returns:
         `Ragged` of `item` values, oldest first.
 
+    Raises:
+        ValueError: the time of a row is missing (NaN or NaT).
+
     Example:
 
     >>> past_items([7, 7, 7], [1, 2, 3], np.array([10, 20, 30]), [True, False, True], length=5)
     Ragged(values=array([10, 10]), lengths=array([0, 1, 1], dtype=int32))
     """
     user, time, item = np.asarray(user), np.asarray(time), np.asarray(item)
+    missing = np.isnat(time) if time.dtype.kind in "mM" else time != time
+    if missing.any():
+        # It would sort behind all others, and its row see the future.
+        raise ValueError(f"`time` must be there. Received: row {np.argmax(missing)} of `time`")
     events = np.flatnonzero(liked)
     past = PastEvents.of(user[events], time[events])
     item = item[events]

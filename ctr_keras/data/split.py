@@ -79,8 +79,13 @@ def split_name(index: int) -> str:
     return SPLITS[index] if index < len(SPLITS) else f"{index}th"
 
 
-def check_fractions(fractions: Sequence[float]) -> None:
-    """Refuse shares that do not describe a split."""
+def check_fractions(fractions: Sequence[float], count: int | None = None) -> None:
+    """Refuse shares that do not describe a split, or another number of them than `count`."""
+    if count is not None and len(fractions) != count:
+        raise ValueError(
+            f"`fractions` must be {count} numbers, of {', '.join(SPLITS)}. "
+            f"Received: `fractions={tuple(fractions)}`"
+        )
     if len(fractions) < 2 or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
         raise ValueError(
             "`fractions` must be two or more positive numbers that sum to 1. "

@@ -181,9 +181,7 @@ def _write_records(path: pathlib.Path, records: Iterator[bytes]) -> int:
             for record in records:
                 writer.write(record)
                 count += 1
-        files.sync(temporary)
-        os.replace(temporary, path)
-        files.sync(path.parent)
+        files.replace(temporary, path)
     except (OSError, tf.errors.OpError) as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

@@ -144,8 +144,7 @@ def copy_checked(
                     report(f"read {first + rows:,} rows")
                 first += rows
     _integers_file(target).write_text(json.dumps(sorted(integers)))
-    files.sync(temporary)
-    os.replace(temporary, target)
+    files.replace(temporary, target)
     return first
 
 

@@ -83,7 +83,8 @@ def prepare(
     A row is a rating; its label is 1 if the rating is 4 or more. Its history is what its user
     liked strictly before the row's time, and the splits follow each other in time, so nothing is
     learned from the future. Vocabularies come from the training rows: what first appears later is
-    out of vocabulary, as it would be in production. Beside the films a user liked, a row tells
+    out of vocabulary, as it would be in production, and so is a `user_id` of fewer than 300
+    training rows; `group_user_id` tells all users apart. Beside the films a user liked, a row tells
     those the user disliked, how many of either, and the user's age, gender and occupation.
 
     Args:
@@ -121,7 +122,7 @@ def prepare(
     check_positive_integer("history_length", history_length)
     if scenario is not None and scenario not in SCENARIOS:
         raise ValueError(f"`scenario` must be one of {SCENARIOS}. Received: `{scenario=}`")
-    check_fractions(fractions)
+    check_fractions(fractions, len(SPLITS))
     check_layout(layout)
     sampling = DownSampling(negative_ratio, negative_seed)
     if raw is not None:

@@ -40,7 +40,7 @@ def table_files(path: str | os.PathLike) -> list[pathlib.Path]:
     found = [
         p
         for p in sorted(path.rglob("*"))
-        if (is_parquet(p) or _is_csv(p)) and not _is_hidden(p.relative_to(path))
+        if p.is_file() and (is_parquet(p) or _is_csv(p)) and not _is_hidden(p.relative_to(path))
     ]
     if not found:
         raise ValueError(f"There is no CSV or Parquet file. Received: `path={str(path)!r}`")
@@ -323,7 +323,10 @@ def _flat(schema: Schema, feature: Feature, values: pa.Array, row_of) -> np.ndar
         if feature.kind != "id":
             position = int(np.argmax(values.is_null().to_numpy(zero_copy_only=False)))
             _fail(feature, row_of(position), None)
-        values = pc.fill_null(values, schema.padding(feature.name))
+        if pa.types.is_unsigned_integer(values.type) and _can_cast(values, pa.int64()):
+            values = values.cast(pa.int64())  # Which has room for -1.
+        padding = 0 if pa.types.is_unsigned_integer(values.type) else schema.padding(feature.name)
+        values = pc.fill_null(values, padding)
     return values.to_numpy(zero_copy_only=False)
 
 

@@ -163,7 +163,7 @@ def _check_options(
     """Before a file is read: it may take long."""
     if split not in (None, "time", "random"):
         raise ValueError(f'`split` must be "time" or "random". Received: `{split=}`')
-    check_fractions(fractions)
+    check_fractions(fractions, len(SPLITS))
     if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool) or seed < 0:
         raise ValueError(f"`seed` must be an integer of 0 or more. Received: `{seed=}`")
     if not list_separator:
@@ -212,7 +212,7 @@ def _copy_checked(
     finally:
         if writer is not None:
             writer.close()
-    os.replace(temporary, target)
+    files.replace(temporary, target)
 
 
 def _split_chunks(

@@ -67,9 +67,10 @@ def prepare(
     history is no target. Which clicks are targets is the matter of `split`:
 
     - `"last"`: a user's last click is a test row, the one before a validation row, and the
-      `train_targets` before those are training rows. Users are known from training, and each
-      target lies after those of the same user that were learned from. Across users there is no
-      such order, as in every leave-last split.
+      `train_targets` before those are training rows. Users are known from training, and no target
+      lies before those of the same user that were learned from; clicks of one second, of which the
+      file's order decides, may stand on both sides. Across users there is no such order, as in
+      every leave-last split.
     - `"users"`: users are held out. `fractions` of them are of each split; the target is the last
       click, and in training the last `train_targets`. All test users are out of vocabulary.
 
@@ -151,7 +152,7 @@ def prepare(
 
 
 def _check(rules: Rules, choice: Choice) -> None:
-    check_fractions(rules.fractions)
+    check_fractions(rules.fractions, len(SPLITS))
     for name, allowed in (("split", SPLIT_RULES), ("negative_sampling", NEGATIVE_SAMPLINGS)):
         if getattr(rules, name) not in allowed:
             _fail(name, f"one of {', '.join(allowed)}", getattr(rules, name))

@@ -1,13 +1,13 @@
 """Clicks from checked lines: filtered, counted and sorted by DuckDB in bounded memory."""
 
 import dataclasses
-import os
 import pathlib
 
 import ibis
 import ibis.expr.types as ir
 import pyarrow.parquet
 
+from ctr_keras import files
 from ctr_keras.datasets import staged, taobao_raw
 from ctr_keras.datasets.taobao_raw import BEHAVIOURS, LINE
 from ctr_keras.datasets.taobao_rows import Catalog
@@ -111,7 +111,7 @@ def _check_items(items: ir.Table, path: pathlib.Path, choice: Choice, report: Re
 def _replace_parquet(table: ir.Table, target: pathlib.Path) -> None:
     temporary = target.with_suffix(".tmp")
     table.to_parquet(temporary)
-    os.replace(temporary, target)
+    files.replace(temporary, target)
 
 
 def _rows_in(path: pathlib.Path) -> int:

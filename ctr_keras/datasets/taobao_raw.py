@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
+from ctr_keras import files
 from ctr_keras.sources import Report
 
 COLUMNS = ("user", "item", "category", "behaviour", "timestamp")
@@ -75,7 +76,7 @@ def copy_checked(
             before, rows = rows, rows + batch.num_rows
             if before // _REPORT_ROWS != rows // _REPORT_ROWS:
                 report(f"read {rows:,} lines")
-    os.replace(temporary, target)
+    files.replace(temporary, target)
     return rows
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 
-from ctr_keras import metrics
+from ctr_keras import files, metrics
 from ctr_keras.data.split import SPLITS
 
 TRUTH_FILE = "truth.parquet"
@@ -38,7 +38,7 @@ def copy(part: pathlib.Path, target: pathlib.Path) -> None:
         for batch in file.iter_batches(columns=list(_SOURCES)):
             columns = [batch[name] for name in _SOURCES]
             writer.write_batch(pa.record_batch(columns, schema=_SCHEMA))
-    os.replace(temporary, target)
+    files.replace(temporary, target)
 
 
 def read(folder: str | os.PathLike, split: str) -> pa.Table:

@@ -162,7 +162,8 @@ class CTRModel(keras.Model):
             weighted_metrics = _named_metrics("weighted_metrics", weighted_metrics)
         optimizer = LazyAdam() if optimizer is None else keras.optimizers.get(optimizer)
         scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
-        if self.dtype_policy.name == "mixed_float16" and not scaled:
+        wanted = kwargs.get("auto_scale_loss", True)
+        if self.dtype_policy.name == "mixed_float16" and wanted and not scaled:
             # Keras would wrap it too, but look for infinite gradients in whole tables.
             optimizer = LossScaleOptimizer(optimizer)
         plain, self._grouped.plain = self._split_by_group(metrics)
@@ -382,6 +383,7 @@ class CTRModel(keras.Model):
         """Keep the vocabulary files in the `.keras` archive, so that it stands alone."""
         for feature in self.schema:
             if feature.vocabulary is not None and feature.vocabulary.file is not None:
+                feature.vocabulary.check_file()
                 shutil.copyfile(feature.vocabulary.file, f"{dir_path}/{feature.name}.txt")
 
     def load_assets(self, dir_path: str) -> None:

@@ -63,3 +63,9 @@ def test_a_million_rows_take_seconds():
     found = past_items(user, time, rng.integers(0, 4000, rows), rng.random(rows) < 0.5, 50)
     assert len(found) == rows
     assert clock.process_time() - start < 15
+
+
+@pytest.mark.parametrize("times", [[1.0, np.nan, 3.0], np.array([1, "NaT", 3], "datetime64[s]")])
+def test_a_row_without_a_time_does_not_see_the_future(times):
+    with pytest.raises(ValueError, match="Received: row 1 of `time`"):
+        past_items([7, 7, 7], times, np.array([1, 2, 3]), [True] * 3, 5)

@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 
 from ctr_keras.data.split import time_boundaries, time_split
+from ctr_keras.datasets import movielens, tabular, taobao
+from ctr_keras.datasets.simulator import impressions
 
 
 def test_every_row_of_a_split_is_older_than_the_next():
@@ -36,3 +38,15 @@ def test_boundaries_of_counted_times_are_those_of_the_rows():
 def test_errors_name_what_is_wrong(times, fractions, message):
     with pytest.raises(ValueError, match=message):
         time_split(times, fractions)
+
+
+def test_a_preparation_writes_three_splits(tmp_path):
+    for fractions in ((0.25,) * 4, (0.8, 0.2)):
+        for prepare in (
+            lambda f: movielens.prepare(tmp_path / "out", fractions=f),
+            lambda f: impressions.prepare(tmp_path / "out", fractions=f),
+            lambda f: tabular.prepare(tmp_path / "out", tmp_path, fractions=f),
+            lambda f: taobao.prepare(tmp_path / "out", raw=tmp_path, split="users", fractions=f),
+        ):
+            with pytest.raises(ValueError, match="`fractions` must be 3 numbers, of train, valid"):
+                prepare(fractions)

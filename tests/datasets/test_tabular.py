@@ -13,6 +13,7 @@ import pytest
 from ctr_keras import data
 from ctr_keras.data.describe import raw_columns
 from ctr_keras.data.manifest import Manifest
+from ctr_keras.data.raw_rows import raw_rows
 from ctr_keras.datasets import down_sampling, drafts, tabular
 from ctr_keras.schema import Feature, Schema, Vocabulary
 
@@ -714,3 +715,17 @@ def test_negatives_of_training_rows_are_down_sampled_and_resumed(csv, tmp_path, 
     assert lines(out, "item_id") == lines(whole.folder, "item_id")
     assert prepare(out, csv, **options).reused
     assert not prepare(out, csv).reused
+
+
+@pytest.mark.parametrize("bits", [8, 32, 64])
+def test_unsigned_ids_of_which_some_are_missing(bits, tmp_path):
+    ids = pd.array([7, None, 9] * 20, f"UInt{bits}")
+    frame = pd.DataFrame({"user_id": ids, "item_id": range(60), "label": [0, 1] * 30})
+    path = tmp_path / "clicks.parquet"
+    path.mkdir()  # As Spark writes a table.
+    frame.to_parquet(path / "part-0.parquet", index=False)
+    tabular.prepare(tmp_path / "out", tmp_path, report=quiet)
+    schema = Schema.load(tmp_path / "out")
+    rows = [raw_rows(tmp_path / "out" / name, schema, 60)["user_id"] for name in SPLITS]
+    found = np.concatenate(rows)
+    assert sorted(set(found)) == [-1, 7, 9] and len(found) == 60

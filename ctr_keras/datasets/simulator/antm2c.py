@@ -136,8 +136,7 @@ def write(
                 writer.write_table(table)
                 if number % _CHUNKS_A_REPORT == 0:
                     report(f"{path}: {totals.rows:,} rows")
-        files.sync(temporary)
-        os.replace(temporary, path)
+        files.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
     return totals.written(path, view.world.config.items)

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
+from ctr_keras import files
 from ctr_keras.data.layouts import check_layout
 from ctr_keras.data.split import SPLITS, check_fractions
 from ctr_keras.data.write import write
@@ -110,7 +111,7 @@ def prepare(
     >>> made.bayes_auc["test"]
     """
     world, config = world or WorldConfig(), config or ImpressionsConfig()
-    check_fractions(fractions)
+    check_fractions(fractions, len(SPLITS))
     check_layout(layout)
     settings = {
         "simulated": "impressions",
@@ -181,7 +182,7 @@ def _simulate(
             first += len(table)
             if number % _CHUNKS_A_REPORT == 0:
                 report(f"simulated {int(users[-1]):,} users, {first:,} impressions")
-    os.replace(temporary, target)
+    files.replace(temporary, target)
 
 
 def _write(

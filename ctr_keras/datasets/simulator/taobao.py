@@ -96,8 +96,7 @@ def write(
                 clicks += int((table["behaviour"].to_numpy() == BEHAVIOURS[0]).sum())
                 if number % _CHUNKS_A_REPORT == 0:
                     report(f"{path}: {int(users[-1]):,} users, {rows:,} rows")
-        files.sync(temporary)
-        os.replace(temporary, path)
+        files.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
     return Written(path, rows, clicks)
