@@ -936,6 +936,7 @@ def serve(
     """Serve SavedModels by TF Serving's protocols, on one machine; SIGTERM ends it."""
     from ctr_keras.serving import server
     from ctr_keras.serving.server.limits import connections_for
+    from ctr_keras.serving.server.model_config import models_root_of
 
     _log_to_stderr()
     if (config is None) == (not model):
@@ -945,12 +946,14 @@ def serve(
     if config is None:
         models = _named_models(model or [])
     else:
+        models_root = models_root_of(config, models_root)
         models = server.read_models_config(config, models_root)
     how = _batching(batching, max_batch_size, batch_timeout_micros, batching_file)
     connections = connections_for(server.ServerConfig.running, max_waiting)
     server.run(
         server.ServerConfig(
             models=models,
+            models_root=models_root,
             host=host,
             port=port,
             rest_port=rest_port,
@@ -1149,7 +1152,8 @@ def main() -> NoReturn:
         sys.exit(1)
     except SystemExit as stop:
         if stop.code == 130:  # What Typer makes of a KeyboardInterrupt.
-            typer.echo("interrupted; run the same command again to go on", err=True)
+            again = "without --restart" if "--restart" in sys.argv else "again"
+            typer.echo(f"interrupted; run the same command {again} to go on", err=True)
         raise
     sys.exit(0)
 

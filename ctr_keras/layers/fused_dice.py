@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from ctr_keras.layers.custom_gradient import custom_gradient
+from ctr_keras.custom_gradient import custom_gradient
 
 
 def dice_of_batch(x, alpha, epsilon):

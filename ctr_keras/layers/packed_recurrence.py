@@ -8,7 +8,7 @@ everything else in one piece after the loop.
 
 import tensorflow as tf
 
-from ctr_keras.layers.custom_gradient import custom_gradient
+from ctr_keras.custom_gradient import custom_gradient
 
 
 def packed_states(x, scores, kernel, counts, offsets):

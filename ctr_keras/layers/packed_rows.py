@@ -10,7 +10,7 @@ import dataclasses
 
 import tensorflow as tf
 
-from ctr_keras.layers.custom_gradient import custom_gradient
+from ctr_keras.custom_gradient import custom_gradient
 from ctr_keras.layers.unpadded import put_unpadded, take_unpadded
 
 

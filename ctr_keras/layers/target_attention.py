@@ -161,7 +161,7 @@ class TargetAttention(keras.layers.Layer):
     ) -> Any:
         mask = self._check_mask(mask_of(mask, keys), keys)
         if keys.shape[0] == 1 and query.shape[0] != 1:
-            if keras.backend.backend() == "tensorflow" and not training:
+            if self._has_pair_network and not training:
                 return self._attend_to_one(query, keys, mask, return_attention_scores)
             rows = ops.shape(query)[0]
             keys = ops.repeat(keys, rows, axis=0)
@@ -226,20 +226,21 @@ class TargetAttention(keras.layers.Layer):
     def _score_pairs(self, query, keys):
         """Scores of all pairs of `(queries, width)` and `(length, width)`: `(queries, length)`."""
         width = keys.shape[-1]
-        scale, network = self._pair_network()
+        hidden = [] if self.hidden is None else self.hidden.stages
+        dices = [self.first_activation, *(stage[1] for stage in hidden)]
+        scale, network = dice_network(dices, [*(stage[0] for stage in hidden), self.score])
         of_query, of_keys = (kernel * scale for kernel in self._factored_kernel())
         # q (Wq + Wd) + (q * k) Wp is q times a matrix that the key alone tells.
         kernels = of_query[:, None] + tf.transpose(keys)[:, :, None] * of_keys[width:, None]
         biases = tf.matmul(keys, of_keys[:width]) + self.bias * scale
         return score_pairs(query, kernels, biases, network)
 
-    def _pair_network(self):
-        """What the first layer must be multiplied by, and the rest for `score_pairs`."""
-        if self.activation == "dice" and self.compute_dtype == "float32":
-            hidden = [] if self.hidden is None else self.hidden.stages
-            dices = [self.first_activation, *(stage[1] for stage in hidden)]
-            return dice_network(dices, [*(stage[0] for stage in hidden), self.score])
-        return 1.0, lambda pairs: lambda x: self._score_hidden(x, None, False)[:, 0]
+    @property
+    def _has_pair_network(self):
+        """Whether `score_pairs` can do it, whose function may hold tensors, but no variables: it
+        runs on the CPU, be the variables on a GPU."""
+        is_tensorflow = keras.backend.backend() == "tensorflow"
+        return is_tensorflow and self.activation == "dice" and self.compute_dtype == "float32"
 
     def _score_hidden(self, x, mask, training):
         x = apply_layer(self.first_activation, x, training, mask)
@@ -265,7 +266,8 @@ class TargetAttention(keras.layers.Layer):
         outputs = keras.KerasTensor((query.shape[0], keys.shape[-1]), dtype=self.compute_dtype)
         if not return_attention_scores:
             return outputs
-        return outputs, keras.KerasTensor(tuple(keys.shape[:2]), dtype=self.compute_dtype)
+        scores = (query.shape[0], keys.shape[1])
+        return outputs, keras.KerasTensor(scores, dtype=self.compute_dtype)
 
     def compute_output_shape(self, query_shape, keys_shape, mask_shape=None):
         return (query_shape[0], keys_shape[-1])

@@ -7,7 +7,7 @@ directions and both gradients are gathers.
 
 import tensorflow as tf
 
-from ctr_keras.layers.custom_gradient import custom_gradient
+from ctr_keras.custom_gradient import custom_gradient
 
 
 def index_unpadded(unpadded):

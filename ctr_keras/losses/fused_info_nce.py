@@ -5,7 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from ctr_keras.layers.custom_gradient import custom_gradient
+from ctr_keras.custom_gradient import custom_gradient
 
 # Below it, exp((cosine - 1) / temperature) leaves the range of float32.
 MIN_TEMPERATURE = 0.03

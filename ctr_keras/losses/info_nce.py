@@ -129,11 +129,9 @@ def _row_losses(queries, keys, temperature, candidate_mask, query_ids, key_ids, 
     """Losses `(..., rows)` of all rows, float32."""
     queries, keys = unit_vectors(queries), unit_vectors(keys)
     query_ids, key_ids = _as_tensor(query_ids), _as_tensor(key_ids)
-    if len(queries.shape) < 2 or len(queries.shape) != len(keys.shape):
-        raise ValueError(
-            "`queries` and `keys` must have one shape (..., rows, width). Received: "
-            f"`queries.shape={tuple(queries.shape)}`, `keys.shape={tuple(keys.shape)}`"
-        )
+    check_pairs(queries, keys)
+    for name, ids in (("query_ids", query_ids), ("key_ids", key_ids)):
+        check_ids(ids, queries, name)
     _check_temperature(temperature)
     if _is_fused(temperature):
         return fused_row_losses(
@@ -180,6 +178,26 @@ def unit_vectors(x):
     square = ops.sum(x * x, axis=-1, keepdims=True)
     is_zero = square < 1e-12
     return ops.where(is_zero, 0.0, x * ops.rsqrt(ops.where(is_zero, 1.0, square)))
+
+
+def check_pairs(queries, keys):
+    """Refuse queries and keys of another shape than each other, as far as it is known."""
+    sizes = zip(queries.shape, keys.shape, strict=False)
+    is_one = all(a == b or None in (a, b) for a, b in sizes)
+    if len(queries.shape) < 2 or len(queries.shape) != len(keys.shape) or not is_one:
+        raise ValueError(
+            "`queries` and `keys` must have one shape (..., rows, width). Received: "
+            f"`queries.shape={tuple(queries.shape)}`, `keys.shape={tuple(keys.shape)}`"
+        )
+
+
+def check_ids(ids, vectors, name):
+    """Refuse ids of which there is not one a vector."""
+    if ids is not None and len(ids.shape) != len(vectors.shape) - 1:
+        raise ValueError(
+            f"`{name}` must have one value a row, in shape {tuple(vectors.shape[:-1])}. "
+            f"Received: `{name}.shape={tuple(ids.shape)}`"
+        )
 
 
 def _mask(losses, mask, name):

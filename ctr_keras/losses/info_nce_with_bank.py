@@ -4,7 +4,7 @@ from typing import Any
 
 from keras import ops
 
-from ctr_keras.losses.info_nce import unit_vectors
+from ctr_keras.losses.info_nce import check_ids, check_pairs, unit_vectors
 
 _EXCLUDED = -1e9
 
@@ -57,18 +57,22 @@ def info_nce_with_bank(
     if isinstance(temperature, (int, float)) and not temperature > 0:
         raise ValueError(f"`temperature` must be positive. Received: `temperature={temperature}`")
     queries, keys = unit_vectors(queries), unit_vectors(keys)
+    check_pairs(queries, keys)
     bank = ops.stop_gradient(ops.cast(bank, "float32"))
     own = ops.sum(queries * keys, axis=-1) / temperature
     queries = queries / temperature
     of_batch = ops.matmul(queries, ops.transpose(keys))
     of_bank = ops.matmul(queries, ops.transpose(bank))
     if key_ids is not None:
-        ids = ops.convert_to_tensor(key_ids)[:, None]
+        ids, bank_ids = ops.convert_to_tensor(key_ids), ops.convert_to_tensor(bank_ids)
+        check_ids(ids, keys, "key_ids")
+        check_ids(bank_ids, bank, "bank_ids")
+        ids = ids[:, None]
         is_other = ops.logical_or(
             ops.not_equal(ids, ops.transpose(ids)), ops.eye(ops.shape(of_batch)[0], dtype="bool")
         )
         of_batch = ops.where(is_other, of_batch, _EXCLUDED)
-        of_bank = ops.where(ops.equal(ids, ops.convert_to_tensor(bank_ids)), _EXCLUDED, of_bank)
+        of_bank = ops.where(ops.equal(ids, bank_ids), _EXCLUDED, of_bank)
     if bank_mask is not None:
         of_bank = ops.where(ops.cast(bank_mask, "bool")[None, :], of_bank, _EXCLUDED)
     both = [ops.logsumexp(logits, axis=-1) for logits in (of_batch, of_bank)]

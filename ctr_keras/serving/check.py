@@ -146,7 +146,7 @@ def _warmup(folder: pathlib.Path, schema: Schema) -> str:
     requests = list(_requests(folder))
     if not requests:
         return "no requests were recorded"
-    with contextlib.closing(LoadedModel(folder)) as model:
+    with _full_precision(), contextlib.closing(LoadedModel(folder)) as model:
         for number, (signature, inputs) in enumerate(requests):
             if signature not in model.signatures:
                 raise ValueError(f"A request is to the signature {signature!r}, which is not there")
@@ -159,6 +159,17 @@ def _warmup(folder: pathlib.Path, schema: Schema) -> str:
         rows = [inputs for signature, inputs in requests if signature == "serving_default"]
         compared = _compare_rank(model, rows, _precision(folder))
     return f"{len(requests)} requests answered{compared}"
+
+
+@contextlib.contextmanager
+def _full_precision() -> Iterator[None]:
+    """Without TF32, in which GPUs multiply float32 matrices with the precision of float16."""
+    before = tf.config.experimental.tensor_float_32_execution_enabled()
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    try:
+        yield
+    finally:
+        tf.config.experimental.enable_tensor_float_32_execution(before)
 
 
 def _compare_rank(

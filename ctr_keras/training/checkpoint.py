@@ -7,6 +7,7 @@ import math
 import os
 import pathlib
 import shutil
+import zipfile
 from collections.abc import Callable
 from typing import Any
 
@@ -74,7 +75,13 @@ class Checkpoint(keras.callbacks.Callback):
                 f"there {state['key'].get(changed[0])!r}"
             )
         self.history = state["history"]
-        model = keras.models.load_model(self.folder / state["checkpoint"])
+        file = self.folder / state["checkpoint"]
+        try:
+            model = keras.models.load_model(file)
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise ValueError(
+                f"{file} could not be loaded ({error}); start anew with `--restart`"
+            ) from error
         for variable, value in zip(_random_states(model), state["random_states"], strict=True):
             variable.assign(value)
         return model
@@ -138,9 +145,7 @@ def write_whole(path: pathlib.Path, write: Callable[[pathlib.Path], Any]) -> Non
     """Have a `.keras` file written under a temporary name, and rename it."""
     temporary = path.with_name(f".{path.stem}.tmp.keras")
     write(temporary)
-    files.sync(temporary)
-    temporary.replace(path)
-    files.sync(path.parent)
+    files.replace(temporary, path)
 
 
 def best_metrics(model: str | os.PathLike) -> dict[str, float] | None:

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pathlib
+import zipfile
 from collections.abc import Callable
 from typing import Any
 
@@ -185,7 +186,7 @@ def load_model(path: str | os.PathLike) -> CTRModel:
         )
     try:
         model = keras.models.load_model(path)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} could not be loaded as a Keras model: {error}") from error
     if not isinstance(model, CTRModel):
         raise ValueError(f"{path} is no model of ctr_keras. Received: `model={model!r}`")

@@ -22,7 +22,7 @@ from ctr_keras.training.pair_sources import (
     TitledPictures,
     pictures_digest,
 )
-from ctr_keras.training.progress import ProgressBar, batches_of
+from ctr_keras.training.progress import progress_bar
 
 SMALL = "small"
 _MONITOR = "val_accuracy_at_1"
@@ -160,16 +160,16 @@ def _pretrain(
     epoch = len(checkpoint.history)
     if epoch < config.epochs and not checkpoint.is_over:
         rows = pairs.read("train", shuffle=True, seed=config.seed, epoch=epoch)
-        bar = [ProgressBar(batches_of(rows))] if progress else []
-        model.fit(
-            rows,
-            validation_data=pairs.read("valid"),
-            initial_epoch=epoch,
-            epochs=config.epochs,
-            callbacks=[_PairAccuracy(pairs), *bar, checkpoint],
-            verbose=0,
-            shuffle=False,  # The reader shuffles.
-        )
+        with progress_bar(rows, progress) as bar:
+            model.fit(
+                rows,
+                validation_data=pairs.read("valid"),
+                initial_epoch=epoch,
+                epochs=config.epochs,
+                callbacks=[_PairAccuracy(pairs), *bar, checkpoint],
+                verbose=0,
+                shuffle=False,  # The reader shuffles.
+            )
     best = keras.models.load_model(checkpoint.best_file)
     encoder_file = out / "encoder.keras"
     if not _is_made_after(encoder_file, checkpoint.best_file):

@@ -1,5 +1,7 @@
 """The progress of a training, on standard error."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -51,6 +53,24 @@ class ProgressBar(keras.callbacks.Callback):
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         if hasattr(self, "_progress"):
             self._progress.stop()
+
+
+@contextlib.contextmanager
+def progress_bar(rows: tf.data.Dataset, shown: bool) -> Iterator[list[ProgressBar]]:
+    """Callbacks of a training: a bar, or none.
+
+    Keras tells callbacks nothing of an error or of Ctrl-C, and a bar that goes on hides the cursor.
+
+    Args:
+        rows: Batches of an epoch.
+        shown: Whether there is a bar.
+    """
+    bars = [ProgressBar(batches_of(rows))] if shown else []
+    try:
+        yield bars
+    finally:
+        for bar in bars:
+            bar.on_train_end()
 
 
 def batches_of(rows: tf.data.Dataset) -> int | None:

@@ -8,6 +8,7 @@ import tensorflow as tf
 from rich.console import Console
 
 from ctr_keras import data, files, pretraining
+from ctr_keras.data.describe import user_feature
 from ctr_keras.data.tasks import check_key
 from ctr_keras.models import CTRModel, MetaEmb
 from ctr_keras.models.cold_start.task_model import TaskModel
@@ -26,7 +27,7 @@ from ctr_keras.training.build import (
 )
 from ctr_keras.training.checkpoint import Checkpoint, key_of
 from ctr_keras.training.evaluate import load_model
-from ctr_keras.training.progress import ProgressBar, batches_of
+from ctr_keras.training.progress import progress_bar
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,8 +54,8 @@ class TrainingConfig:
         negative_ratio: Share of the negatives of the training rows to read, see `ck.data.read`;
             the model corrects its probabilities for it, validation rows stay whole.
         task: For models that learn from tasks, such as MAML: the feature whose values are the
-            tasks, see `ck.data.read_tasks`. By default the user's id; of `MetaEmb` what it
-            generates embeddings for, and no other.
+            tasks, see `ck.data.read_tasks`. By default what tells users apart, the group or else
+            the user's id; of `MetaEmb` what it generates embeddings for, and no other.
         support: Rows a task adapts to, at most.
         query: Rows a task is judged by, at most.
         texts: Texts that enter the model as the vectors that `ctr-keras encode` made of them, or
@@ -136,27 +137,31 @@ def _train(config: TrainingConfig, restart: bool, progress: bool) -> Training:
 
 
 def _fit(config: TrainingConfig, schema: Schema, restart: bool, progress: bool) -> Training:
-    checkpoint = _checkpoint(config, schema, restart)
+    checkpoint = _checkpoint(config, schema)
     set_seed(config.seed)
-    model = checkpoint.restore() or _new_model(config, schema, restart, progress)
+    model = None if restart else checkpoint.restore()
+    if model is None:
+        model = _new_model(config, schema, checkpoint, restart, progress)
+        checkpoint.discard()  # Once all settings are known to be of use.
     epoch = len(checkpoint.history)
     rows = _training_rows(config, model, epoch)
     valid = _validation_rows(config, model)
     if epoch < config.epochs and not checkpoint.is_over:
         # The checkpoint, which may end training by an error, comes when the bar has stopped.
-        callbacks = [*([ProgressBar(batches_of(rows))] if progress else []), checkpoint]
-        if isinstance(model, TaskModel):
-            adapted = AdaptedAUC(config.data, _task_key(config, schema), config.support)
-            callbacks.insert(0, adapted)  # The checkpoint goes by it.
-        model.fit(
-            rows,
-            validation_data=valid,
-            initial_epoch=epoch,
-            epochs=config.epochs,
-            callbacks=callbacks,
-            verbose=0,
-            shuffle=False,  # The reader shuffles.
-        )
+        with progress_bar(rows, progress) as bar:
+            callbacks = [*bar, checkpoint]
+            if isinstance(model, TaskModel):
+                adapted = AdaptedAUC(config.data, _task_key(config, schema), config.support)
+                callbacks.insert(0, adapted)  # The checkpoint goes by it.
+            model.fit(
+                rows,
+                validation_data=valid,
+                initial_epoch=epoch,
+                epochs=config.epochs,
+                callbacks=callbacks,
+                verbose=0,
+                shuffle=False,  # The reader shuffles.
+            )
     return Training(str(checkpoint.best_file), checkpoint.history, checkpoint.best_epoch)
 
 
@@ -236,7 +241,8 @@ def _task_key(config: TrainingConfig, schema: Schema) -> str:
     """The feature whose values are the tasks."""
     generates = issubclass(model_class(config.model), MetaEmb)
     role = config.options.get("key", "item") if generates else "user"
-    key = config.task or schema.key(role)
+    # What MAML adapts to is a user, also one whose id the vocabulary lacks.
+    key = config.task or (schema.key(role) if generates else user_feature(schema))
     if key is None:
         raise ValueError(
             f"No feature tells {role}s apart: `task` must name one whose values are the tasks of "
@@ -247,7 +253,7 @@ def _task_key(config: TrainingConfig, schema: Schema) -> str:
     return key
 
 
-def _checkpoint(config: TrainingConfig, schema: Schema, restart: bool) -> Checkpoint:
+def _checkpoint(config: TrainingConfig, schema: Schema) -> Checkpoint:
     key = {**key_of(config), "schema": schema.fingerprint}
     # What the model corrects for: the same rows may be another share of all.
     prepared = data.Manifest.load(f"{config.data}/train").negative_ratio
@@ -261,10 +267,7 @@ def _checkpoint(config: TrainingConfig, schema: Schema, restart: bool) -> Checkp
     key |= {name: table.encoder for name, table in tables.items()}
     if tables:
         key["vectors"] = {name: table.digest for name, table in tables.items()}
-    checkpoint = Checkpoint(pathlib.Path(config.out), key, config.patience)
-    if restart:
-        checkpoint.discard()
-    return checkpoint
+    return Checkpoint(pathlib.Path(config.out), key, config.patience)
 
 
 def _report_missing_vectors(folder: str) -> None:
@@ -275,7 +278,9 @@ def _report_missing_vectors(folder: str) -> None:
         )
 
 
-def _new_model(config: TrainingConfig, schema: Schema, restart: bool, progress: bool) -> CTRModel:
+def _new_model(
+    config: TrainingConfig, schema: Schema, checkpoint: Checkpoint, restart: bool, progress: bool
+) -> CTRModel:
     """A model to train; the parts that it needs trained are trained first, in folders of `out`."""
     if config.epochs < 1:
         raise ValueError(f"`epochs` must be positive. Received: `epochs={config.epochs}`")
@@ -299,6 +304,8 @@ def _new_model(config: TrainingConfig, schema: Schema, restart: bool, progress: 
         if changes.get("epochs") == 0:
             options[name] = _untrained_extractor(config, schema, changes["options"])
             continue
+        # Interrupted from here on, it must not take the earlier training for its own.
+        checkpoint.discard()
         part = dataclasses.replace(config, out=str(pathlib.Path(config.out) / name), **changes)
         options[name] = load_model(_train(part, restart, progress).model)
     set_seed(config.seed)

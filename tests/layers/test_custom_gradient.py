@@ -14,7 +14,7 @@ def square():
     """A square whose gradient is ten times too large, so that it is known from the true one."""
     import tensorflow as tf
 
-    from ctr_keras.layers.custom_gradient import custom_gradient
+    from ctr_keras.custom_gradient import custom_gradient
 
     @custom_gradient
     def square(x, unused):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from ctr_keras.losses import InfoNCE, info_nce
+from ctr_keras.losses import InfoNCE, info_nce, info_nce_with_bank
 
 RNG = np.random.default_rng(3)
 
@@ -143,6 +143,22 @@ def test_as_keras_loss():
     assert float(loss(k, q, sample_weight=weights)) == pytest.approx(expected, rel=1e-4)
     again = keras.losses.deserialize(keras.losses.serialize(loss))
     assert again.get_config() == loss.get_config()
+
+
+@pytest.mark.parametrize("temperature", [0.1, "learned"])  # The fused form and the generic one.
+def test_ids_and_keys_of_another_shape_are_refused(temperature):
+    t = keras.ops.convert_to_tensor(0.1) if temperature == "learned" else temperature
+    vectors, ids = np.ones((6, 5), "float32"), np.arange(6)
+    with pytest.raises(ValueError, match=r"`keys.shape=\(1, 5\)`"):
+        info_nce(vectors, vectors[:1], t)
+    with pytest.raises(ValueError, match=r"`key_ids.shape=\(6, 1\)`"):
+        info_nce(vectors, vectors, t, key_ids=ids[:, None])
+    with pytest.raises(ValueError, match=r"`keys.shape=\(1, 5\)`"):
+        info_nce_with_bank(vectors, vectors[:1], vectors, t)
+    for name in ("key_ids", "bank_ids"):
+        given = {"key_ids": ids, "bank_ids": ids, name: ids[:, None]}
+        with pytest.raises(ValueError, match=rf"`{name}.shape=\(6, 1\)`"):
+            info_nce_with_bank(vectors, vectors, vectors, t, **given)
 
 
 def test_bad_arguments():

@@ -1,3 +1,5 @@
+import types
+
 import keras
 import numpy as np
 import pytest
@@ -563,6 +565,8 @@ def test_adapting_meta_emb_is_an_inner_step(small_schema, item_tasks):
 
 
 def test_bad_arguments_of_meta_emb(small_schema, small_data, item_tasks, tmp_path):
+    with pytest.raises(ValueError, match="`DropoutNet` fills in .*give the model that it wraps"):
+        ck.models.MetaEmb(dropout_net(small_schema))
     bad = {"key": "scenario", "alpha": 1.5, "inner_learning_rate": 0, "scale": -1}
     for name, value in bad.items():
         with pytest.raises(ValueError, match=f"Received: `{name}={value!r}`"):
@@ -577,3 +581,25 @@ def test_bad_arguments_of_meta_emb(small_schema, small_data, item_tasks, tmp_pat
         model.fit(item_tasks, verbose=0)
     with pytest.raises(ValueError, match="needs the feature 'genres'"):
         model.initial_embeddings({"title": np.zeros((2, 4), int)})
+
+
+def test_a_meta_learner_learns_from_saturated_rows(small_schema):
+    """Whatever is far off has the gradient of its logit, not none as beyond a clipped score."""
+    model = meta_emb(small_schema)
+    model.compile(metrics=[])
+    rows = types.SimpleNamespace(label=tf.constant([[0.0, 1.0]]), mean_weight=tf.ones((1, 2)))
+    logit = tf.Variable([[30.0, -40.0]])
+    with tf.GradientTape() as tape:
+        loss = model._mean_loss(rows, logit)
+    assert float(loss) == pytest.approx(35, rel=1e-5)
+    np.testing.assert_allclose(tape.gradient(loss, logit), [[0.5, -0.5]], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["MAML", "MeLU", "DropoutNet"])
+def test_the_graph_inside_can_be_saved_as_a_keras_model(name, small_schema, batch, tmp_path):
+    model = MODELS[name](small_schema)
+    inner = keras.Model(model.input, model.tensors["logit"])
+    inner.save(tmp_path / "inner.keras")
+    x = {name: batch[0][name] for name in model.input}
+    loaded = keras.models.load_model(tmp_path / "inner.keras")
+    np.testing.assert_allclose(loaded(x), inner(x), atol=1e-6)

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import zipfile
 
 import keras
 import numpy as np
@@ -108,6 +109,28 @@ def test_finished_training_is_not_repeated(prepared, trained, trained_copy):
     assert again == dataclasses.replace(trained, model=str(trained_copy / "best.keras"))
     more = training.train(quick(prepared, trained_copy, epochs=2), progress=False)
     assert len(more.history) == 2 and more.history[0] == trained.history[0]
+
+
+def test_a_restart_keeps_what_is_there_until_its_settings_are_checked(prepared, trained_copy):
+    before = {path.name: path.read_bytes() for path in trained_copy.iterdir()}
+    for wrong in ({"options": {"dropuot": 0.5}}, {"seed": -1}):
+        with pytest.raises(ValueError, match="dropuot|seed"):
+            training.train(quick(prepared, trained_copy, **wrong), restart=True, progress=False)
+    assert {path.name: path.read_bytes() for path in trained_copy.iterdir()} == before
+
+
+@pytest.mark.parametrize("content", ["cut", "empty"])
+def test_a_damaged_checkpoint_is_named(content, prepared, trained_copy):
+    (file,) = trained_copy.glob("checkpoint-*.keras")
+    if content == "cut":
+        file.write_bytes(file.read_bytes()[:-100])
+    else:
+        with zipfile.ZipFile(file, "w"):
+            pass
+    with pytest.raises(ValueError, match=f"{file.name} could not be loaded .*--restart"):
+        training.train(quick(prepared, trained_copy), progress=False)
+    with pytest.raises(ValueError, match="could not be loaded as a Keras model"):
+        training.load_model(file)
 
 
 def test_two_at_once_in_a_folder(prepared, tmp_path):

@@ -48,7 +48,8 @@ class DMR(CTRModel):
             batch; all items where there are not more.
         activation: Activation of the MLP.
         dropout: Share of the MLP's outputs dropped in training.
-        l2: Weight of the squared norm of the table rows that a batch touches.
+        l2: Weight of the squared norm of the table rows that a batch touches, those aside that the
+            match loss alone does.
         seed: Seed of the negatives.
         **kwargs: `name` and `trainable` of `keras.Model`.
 

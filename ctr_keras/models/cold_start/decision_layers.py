@@ -7,6 +7,7 @@ from typing import Any
 import keras
 from keras import KerasTensor, ops
 
+from ctr_keras.api_export import export
 from ctr_keras.layers.mlp import check_units
 
 
@@ -43,6 +44,7 @@ class TaskSteps:
         )
 
 
+@export
 class DecisionLayers(keras.layers.Layer):
     """Dense layers with an activation between them, down to a logit.
 

@@ -106,6 +106,7 @@ class DropoutNet(WrappingModel):
         }
 
 
+@export
 class RowDraw(keras.layers.Layer):
     """A number in [0, 1) a row in training, another one each time; -1 outside of it."""
 
@@ -122,13 +123,15 @@ class RowDraw(keras.layers.Layer):
         return keras.KerasTensor(ids.shape, "float32")
 
 
+@export
 class IdDropout(keras.layers.Layer):
     """Replaces the id embedding of rows whose draw lies in an interval, or whose id is unknown.
 
     Args:
         start: Least draw that drops.
         stop: From where on a draw drops no more.
-        fill: `"zero"`, or `"mean"` for the moving mean of the embeddings that training looks up.
+        fill: `"zero"`, or `"mean"` for the moving mean of the embeddings that training looks up,
+            which begins at zero and moves a hundredth a batch.
     """
 
     def __init__(self, start: float, stop: float, fill: str, **kwargs: Any):
@@ -140,7 +143,11 @@ class IdDropout(keras.layers.Layer):
     def build(self, vectors_shape, ids_shape=None, drawn_shape=None):
         if self.fill == "mean":
             self.mean = self.add_weight(
-                name="mean", shape=(vectors_shape[-1],), initializer="zeros", trainable=False
+                name="mean",
+                shape=(vectors_shape[-1],),
+                initializer="zeros",
+                trainable=False,
+                autocast=False,  # Small steps would vanish in less.
             )
 
     def call(self, vectors, ids, drawn, training=False):

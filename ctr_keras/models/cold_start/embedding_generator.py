@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import KerasTensor, ops
 
+from ctr_keras.api_export import export
 from ctr_keras.models.ctr_model import CTRModel
 from ctr_keras.models.features import Fields
 from ctr_keras.schema import Feature
@@ -12,6 +13,7 @@ from ctr_keras.schema import Feature
 _TABLE = "embedding"
 
 
+@export
 class EmbeddingGenerator(keras.layers.Layer):
     """`scale * tanh(W mean_f v_f + b)`: `(batch, features, dim)` to `(batch, width)`, float32."""
 

@@ -10,6 +10,7 @@ from keras import KerasTensor, ops
 
 from ctr_keras.api_export import export
 from ctr_keras.models.cold_start.adapted import Adapted, support_rows
+from ctr_keras.models.cold_start.dropout_net import IdDropout
 from ctr_keras.models.cold_start.embedding_generator import (
     EmbeddingGenerator,
     side_features,
@@ -92,6 +93,11 @@ class MetaEmb(WrappingModel):
             if not value > 0:
                 raise ValueError(f"`{name}` must be positive. Received: `{name}={value}`")
         feature = check_base(base, key)
+        if any(isinstance(layer, IdDropout) for layer in base._flatten_layers()):
+            raise ValueError(
+                "A `DropoutNet` fills in the embedding of new ids itself, in the place of what "
+                f"`MetaEmb` generates; give the model that it wraps. Received: `base={base!r}`"
+            )
         widths = {
             name: table.compute_output_shape({feature: ()})[feature][-1]
             for name, table in id_tables(base, feature).items()
@@ -193,7 +199,7 @@ class MetaEmb(WrappingModel):
         return self._ctr_loss(
             x=None,
             y=tf.reshape(rows.label, [-1]),
-            y_pred=tf.reshape(tf.sigmoid(logit), [-1, 1]),
+            y_pred=ops.sigmoid(tf.reshape(logit, [-1, 1])),  # Of which Keras finds the logits.
             sample_weight=tf.reshape(rows.mean_weight, [-1]),
         )
 

@@ -111,7 +111,7 @@ class TaskModel(CTRModel):
         loss = self._ctr_loss(
             x=None,
             y=tf.reshape(query.label, [-1]),
-            y_pred=tf.reshape(tf.sigmoid(logit), [-1, 1]),
+            y_pred=keras.ops.sigmoid(tf.reshape(logit, [-1, 1])),  # Of which Keras finds logits.
             sample_weight=tf.reshape(query.mean_weight, [-1]),
         )
         return logit, loss

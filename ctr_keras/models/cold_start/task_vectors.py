@@ -4,7 +4,7 @@ import dataclasses
 
 import tensorflow as tf
 
-from ctr_keras.layers.custom_gradient import custom_gradient
+from ctr_keras.custom_gradient import custom_gradient
 from ctr_keras.models.cold_start.task_batch import TaskRows
 from ctr_keras.optimizers.sparse_rows import sum_by_place
 from ctr_keras.schema import Schema

@@ -33,8 +33,9 @@ class PLE(CTRModel):
         num_levels: How many levels.
         units: Widths of an expert's layers.
         tower_units: Widths of a tower's layers before its logit.
-        activation: Activation of all layers, `"dice"` included: in towers by the statistics of
-            their own scenario's rows, in all experts by those of all rows.
+        activation: Activation of all layers, `"dice"` included: in towers, and in a scenario's own
+            experts of the last level, by the statistics of that scenario's rows, in all others by
+            those of all rows.
         dropout: Share of the layers' outputs dropped in training.
         l2: Weight of the squared norm of the table rows that a batch touches.
         **kwargs: `name` and `trainable` of `keras.Model`.

@@ -181,13 +181,21 @@ class Batcher:
                 self._changed.wait(patience)
 
     def _next_shape(self) -> tuple[tuple, float]:
-        """The group to run next, and the seconds until then."""
-        for shape, group in self._groups.items():
-            if group.rows >= self._config.max_batch_size:
-                return shape, 0.0
-        oldest = min(self._groups, key=lambda shape: self._groups[shape].tasks[0].enqueued)
-        ripe = self._groups[oldest].tasks[0].enqueued + self._config.batch_timeout_micros / 1e6
-        return oldest, ripe - time.monotonic()
+        """The group to run next, and the seconds until then.
+
+        Of those that are full or have waited long enough, the one that has waited longest: groups
+        that are always full must not keep others waiting for ever.
+        """
+        oldest = min(self._groups, key=self._since)
+        patience = self._since(oldest) + self._config.batch_timeout_micros / 1e6 - time.monotonic()
+        full = [s for s, group in self._groups.items() if group.rows >= self._config.max_batch_size]
+        if patience <= 0 or not full:
+            return oldest, patience
+        return min(full, key=self._since), 0.0
+
+    def _since(self, shape: tuple) -> float:
+        """When the oldest task of a group came."""
+        return self._groups[shape].tasks[0].enqueued
 
     def _answer(self, tasks: list[_Task]) -> None:
         try:

@@ -1,5 +1,6 @@
 """TF Serving's gRPC services."""
 
+import pathlib
 from collections.abc import Callable
 
 from ctr_keras.serving.deadline import Deadline
@@ -15,7 +16,7 @@ from ctr_keras.serving.server.describe import model_metadata, model_status
 from ctr_keras.serving.server.grpc_status import abort
 from ctr_keras.serving.server.manager import ModelManager
 from ctr_keras.serving.server.metrics import Metrics
-from ctr_keras.serving.server.model_config import models_of_proto
+from ctr_keras.serving.server.model_config import below, models_of_proto
 from ctr_keras.serving.server.model_name import DEFAULT_SIGNATURE, ModelName
 from ctr_keras.serving.tensors import get_arrays, put_arrays
 
@@ -72,8 +73,9 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
 class ModelService(model_service_pb2_grpc.ModelServiceServicer):
     """`GetModelStatus` and `HandleReloadConfigRequest`."""
 
-    def __init__(self, manager: ModelManager, metrics: Metrics):
+    def __init__(self, manager: ModelManager, metrics: Metrics, models_root: pathlib.Path | None):
         self._manager = manager
+        self._models_root = models_root
         self._answering = Answering(manager, metrics, "grpc")
 
     def GetModelStatus(self, request, context):
@@ -91,6 +93,8 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
             models = models_of_proto(request.config)
         except ValueError as error:
             raise InvalidArgumentError(str(error)) from None
+        if self._models_root is not None:
+            models = below(models, self._models_root)
         self._manager.reload(models)
         return model_management_pb2.ReloadConfigResponse()
 

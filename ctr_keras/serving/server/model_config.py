@@ -97,16 +97,26 @@ def read_models_config(
         models = models_of_proto(proto)
     except (text_format.ParseError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from None
-    if models_root is None:
-        if pathlib.Path(SERVER_ROOT).exists():
-            return models
-        models_root = path.absolute().parent
-    return tuple(_below(model, pathlib.Path(models_root)) for model in models)
+    return below(models, models_root_of(path, models_root))
+
+
+def models_root_of(
+    path: str | pathlib.Path, models_root: str | pathlib.Path | None = None
+) -> pathlib.Path:
+    """What a file calls `/models`; arguments as of `read_models_config`."""
+    if models_root is not None:
+        return pathlib.Path(models_root)
+    root = pathlib.Path(SERVER_ROOT)
+    return root if root.exists() else pathlib.Path(path).absolute().parent
+
+
+def below(models: Iterable[ModelConfig], root: pathlib.Path) -> tuple[ModelConfig, ...]:
+    """Models with base paths below `root` in place of `/models`, where they are below that."""
+    return tuple(_below(model, root) for model in models)
 
 
 def _below(model: ModelConfig, root: pathlib.Path) -> ModelConfig:
-    """The model with its base path below `root` in place of `/models`, if it is below that."""
-    if not model.base_path.is_relative_to(SERVER_ROOT):
+    if root == pathlib.Path(SERVER_ROOT) or not model.base_path.is_relative_to(SERVER_ROOT):
         return model
     base_path = root / model.base_path.relative_to(SERVER_ROOT)
     _LOG.info("Model %s: %s stands for %s", model.name, model.base_path, base_path)

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from ctr_keras.serving.errors import NotFoundError, ServingError
+from ctr_keras.serving.errors import NotFoundError, ServingError, error_of_code
 from ctr_keras.serving.server.model_config import ModelConfig
 from ctr_keras.serving.server.servable import Servable
 from ctr_keras.serving.status import State, VersionStatus
@@ -237,6 +237,7 @@ def _files(folder: pathlib.Path) -> tuple:
 
 def _load_error(error: Exception) -> ServingError:
     if isinstance(error, ServingError):
-        return error
+        # Without its frames, which hold the model.
+        return error_of_code(error.code, str(error))
     lines = str(error).strip().splitlines()
     return ServingError(f"{type(error).__name__}: {lines[0] if lines else ''}")

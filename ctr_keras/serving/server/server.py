@@ -45,6 +45,7 @@ class ServerConfig:
         tls_cert: PEM file with the certificate chain; both protocols are encrypted with it.
         tls_key: PEM file with its private key.
         token: What every request must bring along, as `Authorization: Bearer <token>`.
+        models_root: Folder that a reloaded configuration calls `/models`; `None`: `/models`.
     """
 
     models: tuple[ModelConfig, ...]
@@ -61,6 +62,7 @@ class ServerConfig:
     tls_cert: pathlib.Path | None = None
     tls_key: pathlib.Path | None = None
     token: str | None = dataclasses.field(default=None, repr=False)
+    models_root: pathlib.Path | None = None
 
     def __post_init__(self):
         for name in ("port", "rest_port"):
@@ -120,7 +122,7 @@ class Server:
             (config.host, config.port),
             (
                 PredictionService(self.manager, metrics, config.limits.request_bytes),
-                ModelService(self.manager, metrics),
+                ModelService(self.manager, metrics, config.models_root),
             ),
             (TokenInterceptor(token), AdmissionInterceptor(gate, metrics)),
             config.limits,

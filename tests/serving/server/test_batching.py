@@ -249,3 +249,29 @@ def test_batching_file(tmp_path):
     path.write_text("max_batch_size { value: 0 }")
     with pytest.raises(ValueError, match="`max_batch_size=0`"):
         read_batching_file(path)
+
+
+def test_groups_that_are_always_full_keep_no_other_waiting(recorder):
+    """Two shapes of full batches, and one that never fills."""
+    config = BatchingConfig(max_batch_size=2, batch_timeout_micros=1000, num_batch_threads=1)
+    batcher = Batcher(recorder, config)
+    recorder.may_run.clear()
+    shapes = [(2, 3), (2, 3), (2, 4), (1, 5), (2, 3)]
+    threads = []
+    for number, shape in enumerate(shapes):
+        thread = threading.Thread(target=batcher.run, args=({"x": np.ones(shape)}, NEVER))
+        thread.start()
+        threads.append(thread)
+        waiting = number if number else 1
+        wait_until(
+            lambda n=waiting: (
+                len(recorder.batches) + sum(len(group.tasks) for group in batcher._groups.values())
+                >= n
+            )
+        )
+        time.sleep(0.01)
+    recorder.may_run.set()
+    for thread in threads:
+        thread.join(10)
+    batcher.close()
+    assert recorder.batches == shapes

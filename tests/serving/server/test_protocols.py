@@ -355,6 +355,16 @@ def test_grpc_reload_config(start, base, versions, tmp_path):
         assert code_of(stub.HandleReloadConfigRequest, request)[0] == "FAILED_PRECONDITION"
 
 
+def test_grpc_reload_below_the_root_of_models(start, base, versions, tmp_path):
+    server = start(base, models_root=tmp_path)
+    saved.publish(versions[2], tmp_path / "other", 2)
+    request = model_management_pb2.ReloadConfigRequest()
+    request.config.model_config_list.config.add(name="other", base_path="/models/other")
+    with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        stub = model_service_pb2_grpc.ModelServiceStub(channel)
+        assert stub.HandleReloadConfigRequest(request).status.error_code == 0
+
+
 def test_grpc_health(channel):
     stub = health_pb2_grpc.HealthStub(channel)
     response = stub.Check(health_pb2.HealthCheckRequest())
