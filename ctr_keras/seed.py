@@ -6,6 +6,9 @@ import keras
 def set_seed(seed: int) -> None:
     """Seed Python, NumPy and TensorFlow, so that the same script gives the same run twice.
 
+    On a GPU some sums depend on the order of its threads, unless
+    `tf.config.experimental.enable_op_determinism()` is called too.
+
     Args:
         seed: Integer from 0 to `2^32 - 1`, which is what NumPy takes.
     """

@@ -50,7 +50,7 @@ class LazyAdam(SparseRows, keras.optimizers.Adam):
     Example:
 
     >>> model = keras.Sequential([keras.layers.Embedding(100, 8)])
-    >>> model.compile(LazyAdam(1e-3, clipnorm=1.0), loss="mse")
+    >>> model.compile(LazyAdam(1e-3, clipnorm=1.0), loss="mse", jit_compile=False)
 
     Reference:
 

@@ -113,7 +113,8 @@ def train(config: TrainingConfig, *, restart: bool = False, progress: bool = Tru
     """Train a model and keep the one with the best validation AUC.
 
     After each epoch everything is saved. Called again after a kill, it goes on after the last
-    complete epoch and ends with the same weights as a training that was never interrupted.
+    complete epoch and ends with the same weights as a training that was never interrupted: on a
+    CPU, or on a GPU with `tf.config.experimental.enable_op_determinism()`.
 
     Args:
         config: What to train.
