@@ -208,6 +208,11 @@ class MAKE(WrappingModel):
             )
         return cls(model(extended(schema, *features), **options), extractor, joint)
 
+    def _learned(self, variables: list) -> list:
+        """Without the layer of the extractor's own logit: the ranker's loss does not reach it."""
+        unreached = {id(v) for v in self.extractor.get_layer("extractor").score.variables}
+        return [v for v in super()._learned(variables) if id(v) not in unreached]
+
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "joint": self.joint}
 
