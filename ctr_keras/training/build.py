@@ -31,11 +31,8 @@ def build_model(name: str, schema: Schema, options: dict[str, Any]) -> models.CT
         options["encoder"] = pretraining.TextEncoder.from_preset(options["encoder"], **length)
     if _wraps_another(cls):
         base = options.pop("base", DEFAULT_BASE)
-        base_options = options.pop("base_options", {})
-        if not isinstance(base_options, dict):
-            raise ValueError(
-                f"`base_options` must be a dict. Received: `base_options={base_options!r}`"
-            )
+        base_options = _base_options(options)
+        options.pop("base_options", None)
         if hasattr(cls, "on"):
             return _on(name, cls, base, schema, options, base_options)
         if not isinstance(base, models.CTRModel):
@@ -94,7 +91,10 @@ def takes_item_vectors(name: str, options: dict[str, Any] | None = None) -> bool
         return True
     options = options or {}
     base = options.get("base")
-    return isinstance(base, str) and takes_item_vectors(base, options.get("base_options"))
+    if not isinstance(base, str):
+        return False
+    _class("base", base)
+    return takes_item_vectors(base, _base_options(options))
 
 
 def with_width(name: str, options: dict[str, Any], width: int) -> dict[str, Any]:
@@ -108,10 +108,17 @@ def with_width(name: str, options: dict[str, Any], width: int) -> dict[str, Any]
     if "width" in arguments(name):
         options = {"width": width, **options}
     base = options.get("base")
-    if isinstance(base, str) and takes_item_vectors(base, options.get("base_options")):
-        of_base = with_width(base, options.get("base_options", {}), width)
+    if isinstance(base, str) and takes_item_vectors(base, _base_options(options)):
+        of_base = with_width(base, _base_options(options), width)
         options = {**options, "base_options": of_base}
     return options
+
+
+def _base_options(options: dict[str, Any]) -> dict[str, Any]:
+    found = options.get("base_options", {})
+    if not isinstance(found, dict):
+        raise ValueError(f"`base_options` must be a dict. Received: `base_options={found!r}`")
+    return found
 
 
 def _wraps_another(cls: type) -> bool:

@@ -78,7 +78,7 @@ class Checkpoint(keras.callbacks.Callback):
         file = self.folder / state["checkpoint"]
         try:
             model = keras.models.load_model(file)
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
             raise ValueError(
                 f"{file} could not be loaded ({error}); start anew with `--restart`"
             ) from error

@@ -162,6 +162,13 @@ def test_what_was_kept_before_an_epoch_that_diverges_stays(trained_copy):
     assert {path.name: path.read_bytes() for path in trained_copy.iterdir()} == before
 
 
+def test_a_base_that_is_not_there_is_named(prepared, tmp_path):
+    for wrong in ({"base": "Foo"}, {"base": "DIN", "base_options": 3}):
+        name, value = list(wrong.items())[-1]
+        with pytest.raises(ValueError, match=f"Received: `{name}={value!r}`"):
+            training.train(config(prepared, tmp_path, model="AT4CTR", options=wrong))
+
+
 def test_options_may_be_tuples(prepared, tmp_path):
     options = {"units": (8,), "embedding_dim": 4}
     settings = config(prepared, tmp_path, model="DNN", epochs=1, options=options)
