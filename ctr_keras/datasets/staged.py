@@ -53,21 +53,29 @@ def arrow_column(feature: Feature, column: Column) -> pa.Array:
 
 
 def with_built_vocabularies(schema: Schema, table: ir.Table, folder: pathlib.Path) -> Schema:
-    """Build the missing vocabulary files of the training rows, the most frequent value first."""
+    """Build the missing vocabulary files of the training rows, the most frequent value first.
+
+    What only columns that share it hold, such as past items that were no target, comes behind.
+    """
     train = table.filter(table[PART] == 0)
     built = {}
     for feature in schema:
         if not drafts.is_unbuilt(feature.vocabulary):
             continue
-        column = train[feature.name]
-        column = column.unnest() if feature.is_sequence else column
-        values = train.select(value=column)
+        parts = []
+        for part in schema:
+            if feature.name in (part.name, part.shares):
+                column = train[part.name]
+                column = column.unnest() if part.is_sequence else column
+                is_own = ibis.literal(int(part.name == feature.name))
+                parts.append(train.select(value=column, own=is_own))
+        values = ibis.union(*parts) if len(parts) > 1 else parts[0]
         missing = schema.padding(feature.name)
         counts = (
             values.filter(values.value != missing)
             .group_by("value")
-            .agg(n=ibis._.count())
-            .order_by([ibis.desc("n"), "value"])
+            .agg(own=ibis._.own.sum(), n=ibis._.count())
+            .order_by([ibis.desc("own"), ibis.desc("n"), "value"])
             .to_pyarrow()
         )
         found = counts["value"].to_pylist()

@@ -28,7 +28,7 @@ from ctr_keras.sources import Report, to_stderr
 
 __all__ = ["infer_schema", "prepare"]
 
-_FORMAT = 2
+_FORMAT = 3
 _RANDOM = "__random__"
 _DISTINCT_TIMES = 1_000_000
 
@@ -50,10 +50,11 @@ def prepare(
     """Make training data of a CSV or Parquet file.
 
     Every value is checked against the schema. Vocabulary files that the schema names and that do
-    not exist are built from the training rows. Memory does not grow with the number of rows: what
-    does not fit goes to the disk, beside `out`. Columns of a CSV lie between commas, tabs,
-    semicolons or bars. Values may be in quotes, which may hold line breaks, but between tabs,
-    where a quote is often but a character, it counts only around a whole value of one line.
+    not exist are built from the training rows, also from histories that share them. Memory does
+    not grow with the number of rows: what does not fit goes to the disk, beside `out`. Columns of a
+    CSV lie between commas, tabs, semicolons or bars. Values may be in quotes, which may hold line
+    breaks, but between tabs, where a quote is often but a character, it counts only around a whole
+    value of one line.
 
     Args:
         out: Folder to make. It keeps its old content until the new is whole.

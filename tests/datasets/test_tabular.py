@@ -729,3 +729,19 @@ def test_unsigned_ids_of_which_some_are_missing(bits, tmp_path):
     rows = [raw_rows(tmp_path / "out" / name, schema, 60)["user_id"] for name in SPLITS]
     found = np.concatenate(rows)
     assert sorted(set(found)) == [-1, 7, 9] and len(found) == 60
+
+
+def test_past_items_that_were_no_target_are_known_too(tmp_path):
+    frame = pd.DataFrame(
+        {
+            "item_id": ["b", "a", "a"] * 20,
+            "history_item_id": ["z|b", "z|y|a", "x|z"] * 20,
+            "time": range(60),
+            "label": [0, 1, 0] * 20,
+        }
+    )
+    frame.loc[59, ["item_id", "history_item_id"]] = ["test", "test|z"]
+    frame.to_csv(tmp_path / "clicks.csv", index=False)
+    tabular.prepare(tmp_path / "out", tmp_path / "clicks.csv", report=quiet)
+    # By frequency as targets, then by that in histories, then by name.
+    assert lines(tmp_path / "out", "item_id") == ["a", "b", "z", "x", "y"]

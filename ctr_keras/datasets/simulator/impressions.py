@@ -29,7 +29,7 @@ from ctr_keras.sources import Report, to_stderr
 
 __all__ = ["TRUTH_FILE", "SimulatedImpressions", "prepare", "truth"]
 
-_FORMAT = 1
+_FORMAT = 2
 _CHUNKS_A_REPORT = 16
 
 
