@@ -48,7 +48,7 @@ def encode_item_images(
             a vector; otherwise it is an error.
         out: Folder of the vectors; by default `item_vectors` in `data`, where `ck.data.read` looks.
         batch_size: Pictures that are encoded at a time.
-        progress: Whether to show progress on standard error.
+        progress: Whether to show progress on standard error, and to report what is there already.
         report: Called with lines for the user.
 
     Raises:
@@ -71,7 +71,7 @@ def encode_item_images(
             raise ValueError(f"No item has a picture. Received: `images={str(images)!r}`")
         table = VectorTable.create(folder, made_by, model.width)
         lacking = np.flatnonzero(table.lacks(keys)).tolist()
-        if len(lacking) < len(keys):
+        if progress and len(lacking) < len(keys):
             report(kept(len(keys) - len(lacking), len(keys), table.folder))
         wanted = [place for place in lacking if place in pictures]
         wanted.sort(key=lambda place: files.order[pictures[place]])

@@ -91,8 +91,8 @@ def encode_items(
         catalog_key: Its column of the items' ids; by default named as in `data`.
         max_tokens: Tokens of a text, at most. By default 64; a `.keras` file has its own.
         batch_size: Texts that are encoded at a time.
-        progress: Whether to show progress on standard error.
-        report: Called with a line for the user if items have no text, or have a vector already.
+        progress: Whether to show progress on standard error, and to report what is there already.
+        report: Called with lines for the user.
 
     Raises:
         ValueError: there is no table of items, or it has no such column, or the vectors of another
@@ -114,7 +114,7 @@ def encode_items(
     if without:
         report(missing(without, len(keys), f"{text!r} and get no vector"))
     lacking = table.lacks(keys)
-    if not lacking.all():
+    if progress and not lacking.all():
         report(kept(int((~lacking).sum()), len(keys), table.folder))
     wanted = np.flatnonzero(lacking & is_there)
     found = [texts[place] for place in wanted]

@@ -207,7 +207,7 @@ def test_bad_arguments(prepared, tmp_path):
     with pytest.raises(ValueError, match="`seeds=0`"):
         settings_of(at4ctr.Settings, {"seeds": 0})
     for model, options, match in (
-        ("AT4CTR", {"base": "Nothing"}, "model='Nothing'"),
+        ("AT4CTR", {"base": "Nothing"}, "base='Nothing'"),
         ("AT4CTR", {"base_options": 3}, "base_options=3"),
         ("DIN", {"base": "FM"}, "DIN does not take the option 'base'"),
         ("AT4CTR", {"weight": 1}, "AT4CTR does not take the option 'weight'"),

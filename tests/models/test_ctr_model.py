@@ -370,5 +370,5 @@ def test_a_copy_takes_no_changed_vocabulary(small_schema, tmp_path):
     file.write_text(file.read_text() + "another\n")
     copy = ck.models.FM.from_config(config)
     assert copy.schema.fingerprint == schema.fingerprint
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(ValueError, match="does not exist"):
         copy.save(tmp_path / "m.keras")

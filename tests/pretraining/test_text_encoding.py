@@ -139,13 +139,14 @@ def test_items_by_the_texts_of_a_catalog(prepared, bert, tmp_path):
 
     def by_catalog(**options):
         return ck.pretraining.encode_items(
-            prepared, "about", bert, catalog=catalog, max_tokens=9, progress=False, **options
-        )
+            prepared, "about", bert, catalog=catalog, max_tokens=9,
+            **{"progress": False, **options},
+        )  # fmt: skip
 
     lines = []
     table = by_catalog(report=lines.append)
     assert lines == ["5 of 7 items have no 'about' and get no vector, such as 4, 5, 6, 7, 8"]
-    by_catalog(report=lines.append)
+    by_catalog(report=lines.append, progress=True)
     assert lines[-1].startswith("2 of 7 items have a vector already, which stays as it is; to make")
     found = table.take(table.rows_of(tf.constant([2, 3], tf.int64)))
     encoder = ck.pretraining.TextEncoder.from_preset(bert, 9)
