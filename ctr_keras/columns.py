@@ -274,7 +274,9 @@ def _seconds(values: np.ndarray, where: _Where) -> np.ndarray:
 
     Those without are UTC, as everywhere in NumPy and pandas, whatever the machine's clock.
     """
-    is_date = np.array([hasattr(v, "timestamp") for v in values if values.dtype.kind == "O"], bool)
+    is_date = np.zeros(len(values), bool)
+    if values.dtype.kind == "O":
+        is_date = np.array([hasattr(v, "timestamp") for v in values], bool)
     if is_date.any():
         is_there = np.array([not _is_missing(v) for v in values], bool)
         where.check(is_date & is_there, "a date", values)

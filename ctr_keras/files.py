@@ -73,28 +73,21 @@ def sync(path: str | os.PathLike) -> None:
 
 
 @contextlib.contextmanager
-def locked(folder: str | os.PathLike) -> Iterator[None]:
-    """Hold a folder, made if it is not there; other processes that want it wait."""
+def locked(folder: str | os.PathLike, *, wait: bool = True) -> Iterator[None]:
+    """Hold a folder, made if it is not there; other processes that want it wait.
+
+    Args:
+        folder: The folder.
+        wait: Whether to wait for another process that holds it; otherwise that is an error.
+
+    Raises:
+        ValueError: another process holds it, and `wait` is false.
+    """
     os.makedirs(folder, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
-
-
-@contextlib.contextmanager
-def held(folder: str | os.PathLike) -> Iterator[None]:
-    """Hold a folder that is there, unless another process does.
-
-    Raises:
-        ValueError: another one does.
-    """
-    handle = os.open(folder, os.O_RDONLY)
-    try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             raise ValueError(
                 "Another process is at work there: wait for it, or choose another folder. "

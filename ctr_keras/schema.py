@@ -133,9 +133,8 @@ class Vocabulary:
             if file.is_absolute() and not _is_file_of(file, config["sha256"]):
                 file = pathlib.Path(file.name)
             return cls(size=config["size"], file=str(file), sha256=config["sha256"])
-        file = pathlib.Path(folder) / config["file"]
-        found = cls.from_file(file)
-        cls(found.size, found.file, config.get("sha256", found.sha256)).check_file()
+        found = cls.from_file(pathlib.Path(folder) / config["file"])
+        found._check_sha256(config.get("sha256", found.sha256))
         return found
 
     def check_file(self) -> None:
@@ -144,15 +143,16 @@ class Vocabulary:
         Raises:
             ValueError: its SHA-256 is another one.
         """
-        if self.file is None:
-            return
-        found = Vocabulary.from_file(self.file)
-        if found.sha256 != self.sha256:
+        if self.file is not None and not _is_file_of(pathlib.Path(self.file), self.sha256):
+            Vocabulary.from_file(self.file)._check_sha256(self.sha256)
+
+    def _check_sha256(self, expected: str | None) -> None:
+        if self.sha256 != expected:
             raise ValueError(
-                f"The vocabulary {found.file!r} changed after its schema was written: it now has "
-                f"{found.size} ids and another SHA-256, so ids would no longer mean what a model "
+                f"The vocabulary {self.file!r} changed after its schema was written: it now has "
+                f"{self.size} ids and another SHA-256, so ids would no longer mean what a model "
                 "learned. Restore the file, or prepare the data and train again. Received: "
-                f"`sha256={found.sha256!r}`, expected {self.sha256!r}"
+                f"`sha256={self.sha256!r}`, expected {expected!r}"
             )
 
 
@@ -680,7 +680,7 @@ def _schema_file(path: str | os.PathLike) -> pathlib.Path:
     return path if path.suffix == ".json" else path / "schema.json"
 
 
-def _is_file_of(path: pathlib.Path, sha256: str) -> bool:
+def _is_file_of(path: pathlib.Path, sha256: str | None) -> bool:
     return path.is_file() and files.sha256(path) == sha256
 
 

@@ -62,14 +62,7 @@ def with_built_vocabularies(schema: Schema, table: ir.Table, folder: pathlib.Pat
     for feature in schema:
         if not drafts.is_unbuilt(feature.vocabulary):
             continue
-        parts = []
-        for part in schema:
-            if feature.name in (part.name, part.shares):
-                column = train[part.name]
-                column = column.unnest() if part.is_sequence else column
-                is_own = ibis.literal(int(part.name == feature.name))
-                parts.append(train.select(value=column, own=is_own))
-        values = ibis.union(*parts) if len(parts) > 1 else parts[0]
+        values = _values_of(feature, schema, train)
         missing = schema.padding(feature.name)
         counts = (
             values.filter(values.value != missing)
@@ -82,6 +75,18 @@ def with_built_vocabularies(schema: Schema, table: ir.Table, folder: pathlib.Pat
         _check_lines(feature, found)
         built[feature.name] = Vocabulary.write(folder / f"{feature.name}.txt", found)
     return drafts.with_vocabularies(schema, built)
+
+
+def _values_of(feature: Feature, schema: Schema, rows: ir.Table) -> ir.Table:
+    """All values of a feature and of those that share it, and whether each is its own."""
+    parts = []
+    for part in schema:
+        if feature.name in (part.name, part.shares):
+            column = rows[part.name]
+            column = column.unnest() if part.is_sequence else column
+            own = ibis.literal(int(part is feature))
+            parts.append(rows.select(value=column, own=own))
+    return ibis.union(*parts) if len(parts) > 1 else parts[0]
 
 
 def _check_lines(feature: Feature, values: list[str] | list[int]) -> None:

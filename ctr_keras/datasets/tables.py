@@ -323,9 +323,12 @@ def _flat(schema: Schema, feature: Feature, values: pa.Array, row_of) -> np.ndar
         if feature.kind != "id":
             position = int(np.argmax(values.is_null().to_numpy(zero_copy_only=False)))
             _fail(feature, row_of(position), None)
-        if pa.types.is_unsigned_integer(values.type) and _can_cast(values, pa.int64()):
-            values = values.cast(pa.int64())  # Which has room for -1.
-        padding = 0 if pa.types.is_unsigned_integer(values.type) else schema.padding(feature.name)
+        padding = schema.padding(feature.name)
+        if pa.types.is_unsigned_integer(values.type):  # They have no room for -1.
+            if _can_cast(values, pa.int64()):
+                values = values.cast(pa.int64())
+            else:
+                padding = 0  # From 2**63 on a value is refused, with its row, once it is checked.
         values = pc.fill_null(values, padding)
     return values.to_numpy(zero_copy_only=False)
 

@@ -131,7 +131,8 @@ def _row_losses(queries, keys, temperature, candidate_mask, query_ids, key_ids, 
     query_ids, key_ids = _as_tensor(query_ids), _as_tensor(key_ids)
     check_pairs(queries, keys)
     for name, ids in (("query_ids", query_ids), ("key_ids", key_ids)):
-        check_ids(ids, queries, name)
+        if ids is not None:
+            check_one_a_row(ids, queries.shape[:-1], name)
     _check_temperature(temperature)
     if _is_fused(temperature):
         return fused_row_losses(
@@ -191,12 +192,12 @@ def check_pairs(queries, keys):
         )
 
 
-def check_ids(ids, vectors, name):
-    """Refuse ids of which there is not one a vector."""
-    if ids is not None and len(ids.shape) != len(vectors.shape) - 1:
+def check_one_a_row(values, shape, name):
+    """Refuse values of another rank than that of rows of this shape."""
+    if len(values.shape) != len(shape):
         raise ValueError(
-            f"`{name}` must have one value a row, in shape {tuple(vectors.shape[:-1])}. "
-            f"Received: `{name}.shape={tuple(ids.shape)}`"
+            f"`{name}` must have one value a row, in shape {tuple(shape)}. "
+            f"Received: `{name}.shape={tuple(values.shape)}`"
         )
 
 
@@ -208,11 +209,7 @@ def _mask(losses, mask, name):
 
 def _of_rows(losses, values, name):
     values = ops.convert_to_tensor(values)
-    if len(values.shape) != len(losses.shape):
-        raise ValueError(
-            f"`{name}` must have one value a row, in shape {tuple(losses.shape)}. "
-            f"Received: `{name}.shape={tuple(values.shape)}`"
-        )
+    check_one_a_row(values, losses.shape, name)
     return ops.cast(values, "float32")
 
 

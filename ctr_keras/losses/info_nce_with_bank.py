@@ -4,7 +4,7 @@ from typing import Any
 
 from keras import ops
 
-from ctr_keras.losses.info_nce import check_ids, check_pairs, unit_vectors
+from ctr_keras.losses.info_nce import check_one_a_row, check_pairs, unit_vectors
 
 _EXCLUDED = -1e9
 
@@ -65,8 +65,8 @@ def info_nce_with_bank(
     of_bank = ops.matmul(queries, ops.transpose(bank))
     if key_ids is not None:
         ids, bank_ids = ops.convert_to_tensor(key_ids), ops.convert_to_tensor(bank_ids)
-        check_ids(ids, keys, "key_ids")
-        check_ids(bank_ids, bank, "bank_ids")
+        check_one_a_row(ids, keys.shape[:-1], "key_ids")
+        check_one_a_row(bank_ids, bank.shape[:-1], "bank_ids")
         ids = ids[:, None]
         is_other = ops.logical_or(
             ops.not_equal(ids, ops.transpose(ids)), ops.eye(ops.shape(of_batch)[0], dtype="bool")

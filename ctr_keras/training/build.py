@@ -108,9 +108,8 @@ def with_width(name: str, options: dict[str, Any], width: int) -> dict[str, Any]
     if "width" in arguments(name):
         options = {"width": width, **options}
     base = options.get("base")
-    if isinstance(base, str) and takes_item_vectors(base, _base_options(options)):
-        of_base = with_width(base, _base_options(options), width)
-        options = {**options, "base_options": of_base}
+    if isinstance(base, str):
+        options = {**options, "base_options": with_width(base, _base_options(options), width)}
     return options
 
 

@@ -8,7 +8,7 @@ import os
 import pathlib
 import shutil
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -16,6 +16,8 @@ import keras
 from ctr_keras import files
 from ctr_keras.data import Manifest
 
+# What Keras raises of files that are damaged, or of no model that it knows.
+UNREADABLE = (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile)
 _STATE_FILE = "state.json"
 _BEST_FILE = "best.keras"
 
@@ -78,7 +80,7 @@ class Checkpoint(keras.callbacks.Callback):
         file = self.folder / state["checkpoint"]
         try:
             model = keras.models.load_model(file)
-        except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
+        except UNREADABLE as error:
             raise ValueError(
                 f"{file} could not be loaded ({error}); start anew with `--restart`"
             ) from error
@@ -133,12 +135,18 @@ class Checkpoint(keras.callbacks.Callback):
 
 def _check_finite(epoch: int, logs: dict[str, float]) -> None:
     """Refuse an epoch after which the weights are of no use, before anything is saved."""
-    for name in ("loss", "val_loss"):
-        if not math.isfinite(logs.get(name, 0.0)):
-            raise ValueError(
-                f"Epoch {epoch + 1}: the {name} is {logs[name]}, so nothing of it is kept; lower "
-                f"`learning_rate`, and start anew with `--restart`. Received: `{name}={logs[name]}`"
-            )
+    name = diverged_loss(logs)
+    if name is not None:
+        raise ValueError(
+            f"Epoch {epoch + 1}: the {name} is {logs[name]}, so nothing of it is kept; lower "
+            f"`learning_rate`, and start anew with `--restart`. Received: `{name}={logs[name]}`"
+        )
+
+
+def diverged_loss(logs: Mapping[str, float]) -> str | None:
+    """Name of a loss of an epoch that is not finite, if there is one."""
+    names = ("loss", "val_loss")
+    return next((name for name in names if not math.isfinite(logs.get(name, 0.0))), None)
 
 
 def write_whole(path: pathlib.Path, write: Callable[[pathlib.Path], Any]) -> None:

@@ -3,7 +3,6 @@
 import dataclasses
 import os
 import pathlib
-import zipfile
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +14,7 @@ from ctr_keras import data, metrics
 from ctr_keras.models import CTRModel
 from ctr_keras.models.inference import inference_function
 from ctr_keras.schema import MISSING_INT, Vocabulary
+from ctr_keras.training.checkpoint import UNREADABLE
 from ctr_keras.training.made_by import check_vectors_beside
 
 
@@ -186,7 +186,7 @@ def load_model(path: str | os.PathLike) -> CTRModel:
         )
     try:
         model = keras.models.load_model(path)
-    except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         raise ValueError(f"{path} could not be loaded as a Keras model: {error}") from error
     if not isinstance(model, CTRModel):
         raise ValueError(f"{path} is no model of ctr_keras. Received: `model={model!r}`")

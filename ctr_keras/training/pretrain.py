@@ -6,7 +6,6 @@ import pathlib
 from typing import Any
 
 import keras
-import numpy as np
 
 from ctr_keras import files
 from ctr_keras.pretraining import ContrastiveModel, image_weights
@@ -15,7 +14,7 @@ from ctr_keras.pretraining.encoder_file import is_file
 from ctr_keras.pretraining.memory_bank import SIZE
 from ctr_keras.pretraining.text_weights import MINILM
 from ctr_keras.seed import set_seed
-from ctr_keras.training.checkpoint import Checkpoint, key_of, write_whole
+from ctr_keras.training.checkpoint import Checkpoint, diverged_loss, key_of, write_whole
 from ctr_keras.training.pair_sources import (
     PicturePairs,
     TextPairs,
@@ -141,7 +140,7 @@ def pretrain(
         )
     config = _with_defaults(config)
     out = files.make_folder(config.out)
-    with files.held(out):
+    with files.locked(out, wait=False):
         return _pretrain(config, out, restart, progress)
 
 
@@ -247,8 +246,7 @@ class _PairAccuracy(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         # Vectors of a model that is lost are none; the checkpoint says what to do.
-        losses = [(logs or {}).get(name, 0.0) for name in ("loss", "val_loss")]
-        if logs is not None and np.isfinite(losses).all():
+        if logs is not None and diverged_loss(logs) is None:
             found = self.pairs.accuracy(self.model.encoder, "valid", self.model.query_encoder)
             logs |= {f"val_accuracy_at_{n}": found[f"acc_{n}"] for n in (1, 5)}
 

@@ -133,7 +133,7 @@ def train(config: TrainingConfig, *, restart: bool = False, progress: bool = Tru
 def _train(config: TrainingConfig, restart: bool, progress: bool) -> Training:
     schema = _schema(config)
     _check_tasks(config, schema)  # Before the parts of a model are trained.
-    with files.held(files.make_folder(config.out)):
+    with files.locked(files.make_folder(config.out), wait=False):
         return _fit(config, schema, restart, progress)
 
 

@@ -71,7 +71,7 @@ def test_another_start_is_another_training(folder, tmp_path):
 
 
 def test_two_at_once_in_a_folder(folder, tmp_path):
-    with files.held(tmp_path), pytest.raises(ValueError, match="Another process.*`out="):
+    with files.locked(tmp_path), pytest.raises(ValueError, match="Another process.*`out="):
         training.pretrain(config(folder, tmp_path), progress=False)
 
 

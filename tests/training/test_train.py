@@ -134,7 +134,7 @@ def test_a_damaged_checkpoint_is_named(content, prepared, trained_copy):
 
 
 def test_two_at_once_in_a_folder(prepared, tmp_path):
-    with files.held(tmp_path), pytest.raises(ValueError, match="Another process.*`out="):
+    with files.locked(tmp_path), pytest.raises(ValueError, match="Another process.*`out="):
         training.train(quick(prepared, tmp_path), progress=False)
 
 
