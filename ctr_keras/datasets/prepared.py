@@ -316,14 +316,20 @@ def _swap(first: pathlib.Path, second: pathlib.Path) -> bool:
 
 
 def _carry_others(old: pathlib.Path, new: pathlib.Path, own: Sequence[str]) -> None:
-    """Link the user's own files into the new folder, so that no kill can lose them."""
+    """Link the user's own files into the new folder, so that no kill can lose them.
+
+    What a kill left of that before is made anew: a folder may lack files, a file be an old one.
+    """
     for path in old.iterdir():
-        if path.name in own or (new / path.name).exists():
+        if path.name in (*own, _KEY_FILE):
             continue
+        target = new / path.name
         if path.is_dir() and not path.is_symlink():
-            shutil.copytree(path, new / path.name, symlinks=True, copy_function=_link)
+            shutil.rmtree(target, ignore_errors=True)
+            shutil.copytree(path, target, symlinks=True, copy_function=_link)
         else:
-            _link(path, new / path.name)
+            target.unlink(missing_ok=True)
+            _link(path, target)
 
 
 def _link(source, target) -> None:

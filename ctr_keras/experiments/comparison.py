@@ -72,9 +72,12 @@ class Comparison:
 
     def _cut_off(self) -> list[str]:
         """A line on the methods that might be better with more epochs, if there are any."""
+        lines = [self._line(method) for method in self.methods]
+        if all(line["seeds_at_cap"] == len(line["aucs"]) for line in lines):
+            return [_AT_CAP + "all, for all seeds"]
         found = [
             f"{line['label'].strip()} for {line['seeds_at_cap']} of {len(line['aucs'])} seeds"
-            for line in map(self._line, self.methods)
+            for line in lines
             if line["seeds_at_cap"]
         ]
         return [] if not found else [_AT_CAP + ", ".join(found)]

@@ -82,10 +82,7 @@ class CTRModel(keras.Model):
             raise TypeError(_unknown_argument(type(self), kwargs))
         for loss, weight in (auxiliary_weights or {}).items():
             if not weight >= 0:
-                raise ValueError(
-                    f"The weight of an auxiliary loss must not be negative. Received: "
-                    f"`{loss}={weight}`"
-                )
+                raise ValueError(f"The weight of {loss!r} must not be negative. Received: {weight}")
         # Under mixed precision the sigmoid still works in float32.
         activation = keras.layers.Activation("sigmoid", dtype="float32", name="probability")
         recalibration, click_logit = recalibrated(logit)
@@ -265,7 +262,7 @@ class CTRModel(keras.Model):
         gradients = tape.gradient(scaled, self.trainable_weights)
         self.optimizer.apply_gradients(zip(gradients, self.trainable_weights, strict=True))
         rows = tf.shape(y)[0]
-        self._loss_tracker.update_state(loss, sample_weight=rows)
+        self._loss_tracker.update_state(self._as_mean(loss), sample_weight=rows)
         for tracker in self._loss_trackers:
             tracker.update_state(losses[tracker.name], sample_weight=rows)
         return self._training_logs(x, y, y_pred, sample_weight)
@@ -304,8 +301,16 @@ class CTRModel(keras.Model):
             )
         total = ctr_loss
         for name, value in losses.items():
-            total += self.auxiliary_weights[name] * tf.cast(value, total.dtype)
-        return y_pred, total, {"ctr_loss": ctr_loss, **losses}
+            total += self._as_share(self.auxiliary_weights[name] * tf.cast(value, total.dtype))
+        return y_pred, total, {"ctr_loss": self._as_mean(ctr_loss), **losses}
+
+    # Gradients of replicas are added up, so of a mean over its rows each takes its share, as Keras
+    # does with the loss of `compile`.
+    def _as_share(self, mean):
+        return mean / self.distribute_strategy.num_replicas_in_sync
+
+    def _as_mean(self, share):
+        return share * self.distribute_strategy.num_replicas_in_sync
 
     def _ctr_loss(self, x, y, y_pred, sample_weight):
         return self.compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight)

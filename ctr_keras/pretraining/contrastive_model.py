@@ -57,7 +57,8 @@ class ContrastiveModel(keras.Model):
         **kwargs: `name` of `keras.Model`.
 
     Raises:
-        ValueError: a setting is out of range, or a batch lacks what it needs.
+        ValueError: a setting is out of range, a batch lacks what it needs, or a strategy has more
+            than one replica.
 
     Example:
 
@@ -86,6 +87,12 @@ class ContrastiveModel(keras.Model):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
+        replicas = self.distribute_strategy.num_replicas_in_sync
+        if replicas > 1:
+            raise ValueError(
+                "The negatives and the bank are those of one device: make and train the model "
+                f"outside of a strategy's scope. Received: a strategy of {replicas} replicas"
+            )
         if not isinstance(bank_size, int) or bank_size < 0:
             raise ValueError(
                 f"`bank_size` must be 0 or a positive integer. Received: `bank_size={bank_size!r}`"

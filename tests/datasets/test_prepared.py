@@ -122,6 +122,30 @@ def test_a_kill_in_the_exchange_of_pieces(tmp_path, monkeypatch, place, moves):
     assert not [name for name in names(out) if name.startswith(".")]
 
 
+def test_a_kill_while_the_users_own_files_are_carried_over(tmp_path, monkeypatch):
+    out, link = tmp_path / "data", prepared._link
+    make(out, "old")
+    (out / "index").mkdir()
+    for name in ("a", "b"):
+        (out / "index" / name).write_text("before")
+    left = iter([1])
+
+    def link_or_die(source, target):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        link(source, target)
+
+    with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
+        context.setattr(prepared, "_link", link_or_die)
+        make(out, "new", value=2.0)
+    for name in ("a", "b"):
+        (out / "index" / name).unlink()  # Else a hard link would change with it.
+        (out / "index" / name).write_text("after")
+    make(out, "new", value=2.0)
+    assert prepared.up_to_date(out, "new")
+    assert [(out / "index" / name).read_text() for name in ("a", "b")] == ["after", "after"]
+
+
 def test_what_was_there_before_a_kill_outlives_other_settings(tmp_path, monkeypatch):
     not_atomic(monkeypatch)
     make(tmp_path / "data", "old")

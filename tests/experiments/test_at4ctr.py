@@ -124,6 +124,8 @@ def test_comparison_marks_what_the_cap_of_epochs_cut_off():
     assert "*" not in first and "3.5*" in second and len(first) == len(second)
     assert footer == "*: best at the cap of epochs, so still climbing: B for 1 of 2 seeds"
     assert marked.to_dict()["methods"][1]["seeds_at_cap"] == 1
+    all_cut = Comparison("table", [Method("A", [cut] * 2), Method("B", [cut] * 2, "A")])
+    assert all_cut.to_text().endswith("so still climbing: all, for all seeds")
 
 
 def test_relevance_by_hand(small_schema, small_data):

@@ -152,7 +152,8 @@ class MetaEmb(WrappingModel):
             scaled = self.optimizer.scale_loss(loss)
         gradients = tape.gradient(scaled, self.trainable_weights)
         self.optimizer.apply_gradients(zip(gradients, self.trainable_weights, strict=True))
-        self._loss_tracker.update_state(loss, sample_weight=tf.shape(first.label)[0])
+        tasks = tf.shape(first.label)[0]
+        self._loss_tracker.update_state(self._as_mean(loss), sample_weight=tasks)
         parts = (second.label, tf.sigmoid(after), second.weight)
         label, score, weight = map(second.unpadded, parts)
         return self._training_logs(second.features, label, score[:, tf.newaxis], weight)

@@ -92,7 +92,7 @@ class TaskModel(CTRModel):
         gradients = tape.gradient(scaled_loss, self.trainable_weights)
         self.optimizer.apply_gradients(zip(gradients, self.trainable_weights, strict=True))
         tasks = tf.math.count_nonzero(tf.reduce_sum(query.weight, axis=1), dtype=tf.float32)
-        self._loss_tracker.update_state(loss, sample_weight=tasks)
+        self._loss_tracker.update_state(self._as_mean(loss), sample_weight=tasks)
         label, score, weight = map(query.unpadded, (query.label, tf.sigmoid(logit), query.weight))
         return self._training_logs(query.features, label, score[:, tf.newaxis], weight)
 
