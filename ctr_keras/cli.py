@@ -634,6 +634,8 @@ def pretrain(
 
     if skip_corrupt and images is None:
         raise typer.BadParameter("needs --images", param_hint="--skip-corrupt")
+    if states is not None and images is not None:
+        raise typer.BadParameter("are of texts, not --images", param_hint="--states")
     config = training.PretrainingConfig(
         data=str(data),
         out=str(out),
@@ -1098,6 +1100,12 @@ def reproduce_taobao_multimodal(
     from ctr_keras.experiments.settings import settings_of
 
     _check_one(table, figure, plot)
+    of_encoders = table == _MultimodalTable.encoders or figure == _MultimodalFigure.encoders
+    for option, value in {"--pairs": pairs, "--images": images}.items():
+        if value is not None and not of_encoders:
+            raise typer.BadParameter("is for --table 2 and --figure 6a", param_hint=option)
+    if item_images is not None and figure != _MultimodalFigure.encoders:
+        raise typer.BadParameter("is for --figure 6a", param_hint="--item-images")
     options = settings_of(taobao_multimodal.Settings, _options(settings or []))
     reproduction = taobao_multimodal.Reproduction(
         data, out, options, jobs=jobs, report=_report, pairs=pairs, images=images,

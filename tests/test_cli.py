@@ -228,6 +228,7 @@ def test_wrong_usage_is_status_2(run, arguments):
 
 
 EVALUATE = ("evaluate", "--model", "m.keras", "--data", "x")
+MULTIMODAL = ("reproduce", "taobao-multimodal")
 
 
 @pytest.mark.parametrize(
@@ -239,6 +240,10 @@ EVALUATE = ("evaluate", "--model", "m.keras", "--data", "x")
         (("encode", "--data", "x", "--items", "--images", "y", "--max-tokens", "9"), "--max-tok"),
         (("export", "--model", "m.keras", "--out", "y", "--max-tokens", "9"), "--max-tokens"),
         (("pretrain", "--data", "x", "--out", "y", "--skip-corrupt"), "--skip-corrupt"),
+        (("pretrain", "--data", "x", "--out", "y", "--images", "z", "--states", "s"), "--states"),
+        ((*MULTIMODAL, "--table", "3", "--pairs", "x"), "--pairs"),
+        ((*MULTIMODAL, "--figure", "6b", "--images", "x"), "--images"),
+        ((*MULTIMODAL, "--table", "2", "--pairs", "x", "--item-images", "y"), "--item-images"),
     ],
 )
 def test_options_without_effect_are_refused(run, arguments, named):

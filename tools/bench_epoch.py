@@ -1,6 +1,6 @@
 """One epoch of a model on prepared data, reading included: rows a second and memory.
 
-ctr-keras simulate antm2c --out rows.csv --rows 15100000
+ctr-keras simulate antm2c --out rows.csv --rows 20500000
 ctr-keras prepare antm2c --raw rows.csv --out tf_data/antm2c
 python tools/bench_epoch.py --data tf_data/antm2c
 """

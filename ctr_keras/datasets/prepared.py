@@ -140,8 +140,8 @@ def replacing(
     where `out` is a mount point, file by file: what a kill leaves of that is not `up_to_date`, and
     the next call starts from the old data, whole. After a kill the next call with the same key
     finds the work again, see `is_written`. Files of `out` that `prepare` does not make are kept;
-    vectors of items move to `item_vectors_before` where they are of other items, or of texts that
-    changed.
+    vectors of items move to `item_vectors_before` (`_2`, ...) where they are of other items, or of
+    texts that changed.
 
     Args:
         out: The folder.
@@ -198,12 +198,12 @@ def _set_vectors_aside(old: pathlib.Path, new: pathlib.Path, report: Report) -> 
     changed = _changed_item(old, new)
     if changed is None:
         return
-    aside = old / _OLD_VECTORS
-    if aside.is_dir() and not aside.is_symlink():
-        shutil.rmtree(aside)
-    os.replace(old / ITEM_VECTORS, aside)
+    taken = {path.name for path in old.iterdir()}
+    names = (f"{_OLD_VECTORS}{suffix}" for suffix in ("", *(f"_{n}" for n in range(2, 1000))))
+    aside = next(name for name in names if name not in taken)
+    os.rename(old / ITEM_VECTORS, old / aside)
     report(
-        f"{old / ITEM_VECTORS} is of other items ({changed}): it is now {_OLD_VECTORS}; "
+        f"{old / ITEM_VECTORS} is of other items ({changed}): it is now {aside}; "
         "run `ctr-keras encode --items` again"
     )
 
@@ -362,9 +362,19 @@ def _locked(out: pathlib.Path, staging: pathlib.Path) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
+def rows_digest(folder: str | os.PathLike) -> str:
+    """Of all rows of a prepared folder and how they are read, wherever it lies."""
+    folder = pathlib.Path(folder)
+    manifests = [Manifest.load(folder / name) for name in SPLITS]
+    parts = [Schema.load(folder).fingerprint]
+    return digest([*parts, *([m.digest, m.negative_ratio] for m in manifests)])
+
+
 def link(source: pathlib.Path, target: pathlib.Path, names: Iterable[str]) -> None:
     """Have files and folders of prepared data in another folder too."""
     for name in names:
         # Made anew each time: the source may lie elsewhere by now.
-        (target / name).unlink(missing_ok=True)
-        (target / name).symlink_to((source / name).resolve())
+        new = target / f".{name}.{os.getpid()}"
+        new.unlink(missing_ok=True)
+        new.symlink_to((source / name).resolve())
+        os.replace(new, target / name)

@@ -9,6 +9,7 @@ Reference:
 """
 
 import dataclasses
+import math
 import os
 import pathlib
 from collections.abc import Callable, Mapping
@@ -23,7 +24,7 @@ from ctr_keras.data.describe import user_feature
 from ctr_keras.datasets import truth
 from ctr_keras.experiments.jobs import run_labelled
 from ctr_keras.experiments.runs import Outcome, Run
-from ctr_keras.experiments.settings import runs_of
+from ctr_keras.experiments.settings import runs_of, set_widths
 from ctr_keras.experiments.slice_comparison import SliceComparison
 from ctr_keras.schema import Schema
 from ctr_keras.training.evaluate import scenario_names
@@ -71,6 +72,12 @@ class Settings:
             self, "seeds", "epochs", "batch_size", "patience", "embedding_dim", "num_experts",
             "few",
         )  # fmt: skip
+        set_widths(self, "units", "tower_units")
+        if isinstance(self.texts, str):
+            raise ValueError(
+                '`texts` must be a list of names, such as `["item_title"]`. '
+                f"Received: `texts={self.texts!r}`"
+            )
 
     def options(self, model: str) -> dict[str, Any]:
         """Arguments of a model."""
@@ -253,6 +260,8 @@ def best_possible(
 ) -> dict[str, float] | None:
     """AUC by slice of the test rows' true probabilities, `None` where nobody knows them.
 
+    NaN of a slice without rows.
+
     Args:
         data: Prepared folder.
         slices: Which test rows, bool `(rows,)`.
@@ -262,5 +271,6 @@ def best_possible(
     known = truth.read(data, "test")
     label, probability = known["label"].to_numpy(), known[truth.PROBABILITY].to_numpy()
     return {
-        name: float(metrics.auc(label[kept], probability[kept])) for name, kept in slices.items()
+        name: float(metrics.auc(label[kept], probability[kept])) if kept.any() else math.nan
+        for name, kept in slices.items()
     }

@@ -23,7 +23,7 @@ from ctr_keras.experiments.down_sampled import down_sampled
 from ctr_keras.experiments.figures import Figure, cost_figure, relevance_figure, weight_figure
 from ctr_keras.experiments.jobs import run_labelled
 from ctr_keras.experiments.runs import Outcome, Run
-from ctr_keras.experiments.settings import din_attention, runs_of
+from ctr_keras.experiments.settings import din_attention, runs_of, set_widths
 from ctr_keras.negative_ratio import check_negative_ratio
 
 TABLES = (2, 3, 4)
@@ -73,6 +73,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         check_positive_integers(self, "seeds", "epochs", "batch_size", "patience", "embedding_dim")
+        set_widths(self, "units", "attention_units")
         is_list = isinstance(self.bases, (list, tuple)) and self.bases
         if not is_list or not set(self.bases) <= set(BASES):
             raise ValueError(

@@ -1,6 +1,5 @@
 """Prepared data with a share of the training negatives."""
 
-import hashlib
 import os
 import pathlib
 
@@ -33,7 +32,7 @@ def down_sampled(source: str | os.PathLike, out: str | os.PathLike, ratio: float
         return source
     manifest = data.Manifest.load(source / "train")
     schema = Schema.load(source)
-    target = pathlib.Path(out) / _digest(source, schema) / f"{ratio:g}"
+    target = pathlib.Path(out) / prepared.rows_digest(source)[:16] / f"{ratio:g}"
     target.mkdir(parents=True, exist_ok=True)
     schema.save(target)
     vectors = [name for name in (ITEM_VECTORS, TEXT_VECTORS) if (source / name).is_dir()]
@@ -49,13 +48,6 @@ def down_sampled(source: str | os.PathLike, out: str | os.PathLike, ratio: float
             negative_ratio=ratio * manifest.negative_ratio,
         )
     return target
-
-
-def _digest(source: pathlib.Path, schema: Schema) -> str:
-    """Of everything that the folder will hold."""
-    manifests = [data.Manifest.load(source / name) for name in ("train", "valid", "test")]
-    parts = [schema.fingerprint, *(f"{m.digest} {m.negative_ratio}" for m in manifests)]
-    return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
 
 
 def _decoded(columns: Columns) -> Columns:

@@ -5,11 +5,13 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
+import importlib.metadata
 import json
 import multiprocessing
 import os
 import pathlib
 import shutil
+import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -18,6 +20,7 @@ from ctr_keras import files
 
 Label = TypeVar("Label")
 _RESULT_FILE = "result.json"
+_LIBRARIES = ("tensorflow", "keras", "keras-hub", "tensorflow-text")
 # Each step frees and takes blocks of megabytes. glibc gives those of any thread but the first back
 # to the kernel, and having them zeroed anew took a fifth of the CPU of a training in one thread.
 _KEEP_MEMORY = {
@@ -100,14 +103,22 @@ def code_digest(*parts: str) -> str:
 
     Args:
         *parts: Folders and files of the package. The modules beside them (the schema and the like)
-            count always, the command line never.
+            and the versions of the libraries count always, the command line never.
     """
     root = pathlib.Path(__file__).parents[1]
     modules = set(root.glob("*.py")) - {root / "cli.py"}
     for part in parts:
         modules.update((root / part).rglob("*.py") if (root / part).is_dir() else [root / part])
     content = b"".join(path.read_bytes() for path in sorted(modules))
-    return hashlib.sha256(content).hexdigest()[:16]
+    versions = " ".join(map(_version, _LIBRARIES))
+    return hashlib.sha256(content + versions.encode()).hexdigest()[:16]
+
+
+def _version(library: str) -> str:
+    try:
+        return f"{library} {importlib.metadata.version(library)}"
+    except importlib.metadata.PackageNotFoundError:
+        return f"no {library}"
 
 
 def _here(missing: Mapping[str, Job], folder: pathlib.Path) -> Iterator[tuple[str, Any]]:
@@ -119,23 +130,34 @@ def _here(missing: Mapping[str, Job], folder: pathlib.Path) -> Iterator[tuple[st
 def _in_workers(
     missing: Mapping[str, Job], folder: pathlib.Path, jobs: int
 ) -> Iterator[tuple[str, Any]]:
-    """Several at a time, each with its share of the cores, as they are done."""
-    with concurrent.futures.ProcessPoolExecutor(
+    """Several at a time, each with its share of the cores, as they are done.
+
+    The first that fails ends them all, as an interruption does: they go on where they stopped.
+    """
+    others = multiprocessing.active_children()
+    pool = concurrent.futures.ProcessPoolExecutor(
         jobs,
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_start_worker,
         initargs=(max((os.cpu_count() or 1) // jobs, 1),),
-    ) as pool:
+    )
+    try:
         with _environment(_KEEP_MEMORY):  # Read as a process starts: on the submits.
             futures = {
                 pool.submit(_done_in_worker, job, folder / key): key for key, job in missing.items()
             }
-        try:
-            for future in concurrent.futures.as_completed(futures):
-                yield futures[future], future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        for future in concurrent.futures.as_completed(futures):
+            yield futures[future], future.result()
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        # The pool would wait for what runs, and for as many jobs again that already queue.
+        workers = [p for p in multiprocessing.active_children() if p not in others]
+        for worker in workers:
+            worker.terminate()
+        for worker in workers:
+            worker.join()
+        raise
+    pool.shutdown()
 
 
 @contextlib.contextmanager
@@ -160,7 +182,10 @@ def _done_in_worker(job: Job, folder: pathlib.Path) -> Any:
 def _start_worker(threads: int) -> None:
     import tensorflow as tf
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all: the parent ends them.
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    for gpu in tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.set_memory_growth(gpu, True)  # Else the first takes all of it.
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ctr_keras.experiments.runs import Run
+from ctr_keras.layers.mlp import check_units
 
 
 def settings_of(cls: type, options: dict[str, Any]) -> Any:
@@ -19,6 +20,16 @@ def settings_of(cls: type, options: dict[str, Any]) -> Any:
     if unknown:
         raise ValueError(f"The settings are {', '.join(known)}. Received: `{unknown[0]}`")
     return cls(**options)
+
+
+def set_widths(settings: Any, *names: str) -> None:
+    """Make attributes of a frozen dataclass tuples, where a user may give one width or several.
+
+    Raises:
+        ValueError: one of them is no width.
+    """
+    for name in names:
+        object.__setattr__(settings, name, tuple(check_units(getattr(settings, name), name)))
 
 
 def din_attention(units: Sequence[int]) -> dict[str, Any]:

@@ -42,7 +42,7 @@ from ctr_keras.experiments.multimodal_figures import (
 )
 from ctr_keras.experiments.pretraining_runs import PretrainingRun
 from ctr_keras.experiments.runs import Run
-from ctr_keras.experiments.settings import din_attention, runs_of
+from ctr_keras.experiments.settings import din_attention, runs_of, set_widths
 from ctr_keras.json_values import digest
 from ctr_keras.pretraining import (
     encode_item_images,
@@ -152,6 +152,7 @@ class Settings:
             self, "seeds", "epochs", "batch_size", "patience", "embedding_dim", "make_epochs",
             "curve_epochs", "item_groups", "scl_epochs", "scl_batch_size", "bank_size",
         )  # fmt: skip
+        set_widths(self, "units", "attention_units", "make_units")
         sweep = self.make_sweep
         if isinstance(sweep, int) or not sweep or len(set(sweep)) < len(sweep):
             raise ValueError(
@@ -167,11 +168,9 @@ class Settings:
         if model == "KnowledgeExtractor":
             units = {"units": list(self.make_units), "projection": self.make_projection}
             return {**units, **attention}
-        options = {
-            "embedding_dim": self.embedding_dim,
-            "units": list(self.units),
-            "dropout": self.dropout,
-        }
+        options: dict[str, Any] = {"embedding_dim": self.embedding_dim}
+        if self.base != "FM":
+            options |= {"units": list(self.units), "dropout": self.dropout}
         if self.base == "DIN":
             options |= attention
         if model == self.base:
@@ -306,7 +305,11 @@ class Reproduction:
             made_by = [text_encoder.identity(encoder), text, max_tokens]
         else:
             made_by = [image_weights.identity(encoder), digest_of_pictures]
-        made_by.append(files.sha256(source / prepared.ITEMS_FILE))
+        made_by += [
+            files.sha256(source / prepared.ITEMS_FILE),
+            prepared.rows_digest(source),
+            jobs.code_digest("data", "datasets", "pretraining"),
+        ]
         target = pathlib.Path(self.out) / "encoded" / digest(made_by)[:16]
         target.mkdir(parents=True, exist_ok=True)
         Schema.load(source).save(target)

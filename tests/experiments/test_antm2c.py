@@ -82,6 +82,8 @@ def test_best_possible_is_that_of_each_slice(prepared):
     assert best["B"] == pytest.approx(metrics.auc(y.numpy()[of], probability[of]), abs=1e-9)
     assert best["all"] == pytest.approx(truth.bounds(prepared)["bayes_auc"]["test"])
     new = x["item_id"].numpy() == OUT_OF_VOCABULARY_ID
+    nothing = {"none": np.zeros(len(scenes), bool)}
+    assert np.isnan(antm2c.best_possible(prepared, nothing)["none"])
     assert best["cold"] == pytest.approx(metrics.auc(y.numpy()[new], probability[new]), abs=1e-9)
 
 
@@ -153,6 +155,11 @@ def test_bad_arguments(prepared, tmp_path, small_schema):
         antm2c.Reproduction(prepared, tmp_path, TINY).table(6)
     with pytest.raises(ValueError, match="`num_experts=0`"):
         antm2c.Settings(num_experts=0)
+    with pytest.raises(ValueError, match="`tower_units` must be .*`tower_units=0`"):
+        antm2c.Settings(tower_units=0)
+    with pytest.raises(ValueError, match="`texts` must be a list.*`texts='item_title'`"):
+        antm2c.Settings(texts="item_title")
+    assert antm2c.Settings(units=16).options("MMoE")["units"] == [16]
     small_schema.save(tmp_path / "other")
     with pytest.raises(ValueError, match="role 'scenario'"):
         antm2c.Reproduction(tmp_path / "other", tmp_path, TINY).table(5)

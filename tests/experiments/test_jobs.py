@@ -30,6 +30,27 @@ class Sleep:
         time.sleep(3600)
 
 
+@dataclasses.dataclass(frozen=True)
+class Fail:
+    """A job that fails once another runs."""
+
+    key: str
+    other: str
+    outcome_type: ClassVar[type] = Nothing
+
+    def perform(self, work, keep):
+        _wait_until((keep.parent / self.other / "process").exists)
+        raise ValueError("this one")
+
+
+def test_the_first_failure_ends_all(tmp_path):
+    with pytest.raises(ValueError, match="this one"):
+        run_all([Fail("a", "b"), *map(Sleep, "bcd")], tmp_path, jobs=2)
+    worker = pathlib.Path("/proc", (tmp_path / "b" / "process").read_text())
+    assert not worker.exists()
+    assert not (tmp_path / "d").exists()
+
+
 def test_workers_end_with_a_killed_parent(tmp_path):
     code = (
         "from ctr_keras.experiments.jobs import run_all\n"

@@ -64,6 +64,10 @@ def test_all_methods_share_the_base():
     assert found["SimTierMAKE"]["extractor_epochs"] == 20 and not found["SimTierMAKE"]["joint"]
 
 
+def test_a_base_without_layers():
+    assert options_of("FM")["SimTier"]["base_options"] == {"embedding_dim": 16}
+
+
 @pytest.fixture(scope="module")
 def out(tmp_path_factory):
     """Keeps what one test trained for the others."""
@@ -235,3 +239,5 @@ def test_bad_arguments(tiny):
         reproduction.figure("6")
     with pytest.raises(ValueError, match="`curve_epochs=0`"):
         taobao_multimodal.Settings(curve_epochs=0)
+    with pytest.raises(ValueError, match="`make_units` must be .*`make_units=None`"):
+        taobao_multimodal.Settings(make_units=None)
