@@ -300,7 +300,11 @@ def _numbers(values: np.ndarray, missing: float, expected: str, where: _Where) -
 
 
 def _strings(values: np.ndarray, where: _Where) -> np.ndarray:
-    if values.dtype.kind in "iuUS":
+    if values.dtype.kind == "S":
+        good = [_is_utf8(v) for v in values.ravel()]
+        where.check(np.array(good, bool).reshape(values.shape), "text in UTF-8", values)
+        return np.char.decode(values, "utf-8").astype(object)
+    if values.dtype.kind in "iuU":
         return values.astype(str).astype(object)
     if values.dtype.kind != "O":
         where.check(np.zeros(len(values), bool), "text", values)
@@ -308,6 +312,14 @@ def _strings(values: np.ndarray, where: _Where) -> np.ndarray:
     values = np.array(texts, object)
     where.check(np.array([isinstance(v, str) for v in values], bool), "text", values)
     return values
+
+
+def _is_utf8(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _is_missing(value: Any) -> bool:

@@ -6,7 +6,12 @@ import hashlib
 import os
 import pathlib
 import uuid
+import zipfile
+import zlib
 from collections.abc import Iterator
+
+# What reading a packed file that is not whole raises, without its name.
+DAMAGED = (EOFError, OSError, zipfile.BadZipFile, zlib.error)
 
 
 def write_atomic(path: str | os.PathLike, content: bytes) -> None:

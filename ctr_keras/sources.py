@@ -222,14 +222,12 @@ class RawFiles:
 
     def read(self, name: str) -> bytes:
         """A file's content, unpacked if it is a `.gz`."""
-        with self._open(name) as file:
-            content = file.read()
-        if name.endswith(".gz"):
-            try:
-                content = gzip.decompress(content)
-            except (EOFError, OSError) as error:
-                raise ValueError(f"{self.label(name)} is not a whole gzip file: {error}") from error
-        return content
+        try:
+            with self._open(name) as file:
+                content = file.read()
+            return gzip.decompress(content) if name.endswith(".gz") else content
+        except files.DAMAGED as error:
+            raise ValueError(f"{self.label(name)} cannot be read: {error}") from error
 
     def label(self, name: str) -> str:
         """What errors call a file."""

@@ -219,6 +219,16 @@ def test_numbers_beside_text_are_refused(parallel_schema, name, values):
         canonical(parallel_schema, {**rows, name: values})
 
 
+def test_bytes_are_text_in_utf_8(parallel_schema):
+    rows = {name: [[], []] if "history" in name else ["a", "b"] for name in parallel_schema.names}
+    found = canonical(parallel_schema, {**rows, "item_id": np.array(["Köln".encode(), b"Ulm"])})
+    assert found["item_id"].tolist() == ["Köln", "Ulm"]
+    with pytest.raises(ValueError, match="'item_id', row 1: expected text in UTF-8"):
+        canonical(
+            parallel_schema, {**rows, "item_id": np.array([b"Ulm", "Köln".encode("latin-1")])}
+        )
+
+
 def test_padded_array_loses_its_padding():
     item = ck.Feature("i", "item", vocabulary=ck.Vocabulary.of_size(9))
     history = ck.Feature("h", "history", length=3, shares="i")

@@ -41,6 +41,8 @@ for one, other in zip(weights, other_weights, strict=True):
     np.testing.assert_allclose(one, other, atol=1e-6)
 
 with mirrored.scope(), pytest.raises(ValueError, match="one device.*2 replicas"):
+    ck.metrics.GAUC()
+with mirrored.scope(), pytest.raises(ValueError, match="one device.*2 replicas"):
     ck.pretraining.ContrastiveModel(Linear(), bank_size=7)
 """
 

@@ -53,7 +53,7 @@ def time_boundaries(
     times = np.asarray(times)
     if times.ndim != 1 or not len(times):
         raise ValueError(f"`times` must be `(rows,)` with rows. Received: `shape={times.shape}`")
-    if times.dtype.kind == "f" and not np.isfinite(times).all():
+    if times.dtype.kind in "fmM" and not np.isfinite(times).all():
         row = int(np.argmin(np.isfinite(times)))
         raise ValueError(f"`times`, row {row}: expected a finite time. Received: `{times[row]}`")
     if counts is None:

@@ -6,7 +6,9 @@ import os
 import pathlib
 
 from ctr_keras import files
-from ctr_keras.schema import RESERVED_IDS, Schema, Vocabulary
+from ctr_keras.datasets.utf8 import not_utf8
+from ctr_keras.schema import RESERVED_IDS, Feature, Schema, Vocabulary
+from ctr_keras.sources import Report, to_stderr
 
 # A vocabulary that `prepare` has yet to build from the training rows.
 _UNBUILT_SIZE = RESERVED_IDS
@@ -32,10 +34,11 @@ def save(schema: Schema, path: str | os.PathLike) -> None:
     files.write_atomic(path, text.encode())
 
 
-def load(path: str | os.PathLike) -> Schema:
+def load(path: str | os.PathLike, report: Report = to_stderr) -> Schema:
     """Read a schema whose vocabulary files need not exist yet.
 
-    A file that exists is used as it is, checked against its SHA-256 if the schema tells one.
+    A file that exists is used as it is, checked against its SHA-256 if the schema tells one, and
+    reported if not, since other rows may have made it.
 
     Raises:
         ValueError: the JSON is no schema, or a file with a SHA-256 is missing or has another.
@@ -58,17 +61,57 @@ def load(path: str | os.PathLike) -> Schema:
     for feature in features:
         vocabulary = feature.get("vocabulary") if isinstance(feature, dict) else None
         if isinstance(vocabulary, dict) and "file" in vocabulary:
-            if (path.parent / vocabulary["file"]).is_file():
+            file = path.parent / vocabulary["file"]
+            if file.is_file():
                 found[feature.get("name")] = Vocabulary.from_dict(vocabulary, path.parent)
+                if "sha256" not in vocabulary:
+                    report(
+                        f"{file} is there already and used as it is: values that it lacks are "
+                        "unknown. Remove it to have it built from the training rows"
+                    )
             elif "sha256" in vocabulary:
                 raise ValueError(
                     f"{path}: the vocabulary of {feature.get('name')!r} is missing. Restore "
-                    f"{path.parent / vocabulary['file']}, or remove `size` and `sha256` to have "
+                    f"{file}, or remove `size` and `sha256` to have "
                     "it built from the training rows"
                 )
             feature["vocabulary"] = {"size": _UNBUILT_SIZE, "sha256": None, **vocabulary}
     schema = Schema.from_dict(config, source=str(path))
     return with_vocabularies(schema, found)
+
+
+def check_values(feature: Feature) -> None:
+    """Refuse a vocabulary file, which may be the user's own, that a model could not look up in.
+
+    Raises:
+        ValueError: names the file and the line of a value that stands there twice or is of another
+            type.
+    """
+    file = getattr(feature.vocabulary, "file", None)
+    if file is None or is_unbuilt(feature.vocabulary):
+        return
+    fault = not_utf8(pathlib.Path(file))
+    if fault is not None:
+        raise ValueError(f"{file} is not UTF-8 ({fault}): convert it")
+    is_integer = feature.kind == "id" and feature.dtype == "int64"
+    lines: dict[str | int, int] = {}
+    with open(file, encoding="utf-8", newline="\n") as values:
+        for number, line in enumerate(values, 1):
+            value: str | int = line.removesuffix("\n")
+            if is_integer:
+                try:
+                    value = int(value)
+                except ValueError:
+                    raise ValueError(
+                        f"{file}, line {number}: expected an integer, as feature {feature.name!r} "
+                        f"is of dtype int64. Received: {value!r}"
+                    ) from None
+            first = lines.setdefault(value, number)
+            if first != number:
+                raise ValueError(
+                    f"{file}, line {number}: a vocabulary names each value once, and {value!r} is "
+                    f"at line {first} already"
+                )
 
 
 def with_vocabularies(schema: Schema, vocabularies: dict[str, Vocabulary]) -> Schema:

@@ -5,7 +5,7 @@ import os
 import pathlib
 import re
 
-from ctr_keras.datasets import drafts
+from ctr_keras.datasets import drafts, truth
 from ctr_keras.datasets.scan import Scanned, scan
 from ctr_keras.datasets.tables import column_names, table_files, unreadable_columns
 from ctr_keras.schema import FEATURE_NAME, Feature, Schema, Vocabulary
@@ -113,7 +113,9 @@ def _unfit(file: pathlib.Path, names: list[str]) -> dict[str, str]:
     first: dict[str, str] = {}
     for name in names:
         same = first.setdefault(name.lower(), name)
-        if not name:
+        if name == truth.PROBABILITY:
+            reasons[name] = "it is the simulator's probability of a click, which data does not tell"
+        elif not name:
             reasons[name] = "it has no name"
         elif not FEATURE_NAME.match(name):
             reasons[name] = "its name must be letters, digits and underscores, a letter first"

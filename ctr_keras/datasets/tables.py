@@ -11,7 +11,9 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
+from ctr_keras import files
 from ctr_keras.columns import Column, Columns, Ragged, canonical
+from ctr_keras.datasets.prepared import PREPARED_FILE
 from ctr_keras.datasets.utf8 import not_utf8
 from ctr_keras.schema import Feature, Schema
 
@@ -27,7 +29,7 @@ def table_files(path: str | os.PathLike) -> list[pathlib.Path]:
     """The CSV or Parquet files that `path` names: one, or all of a folder in order of name.
 
     In a folder names that begin with a dot or an underscore are passed over, as Spark and Arrow
-    do: they are copies of editors and work in progress.
+    do: they are copies of editors and work in progress. So is what `prepare` made there.
 
     Raises:
         ValueError: there is none, or a folder holds both kinds.
@@ -40,7 +42,10 @@ def table_files(path: str | os.PathLike) -> list[pathlib.Path]:
     found = [
         p
         for p in sorted(path.rglob("*"))
-        if p.is_file() and (is_parquet(p) or _is_csv(p)) and not _is_hidden(p.relative_to(path))
+        if p.is_file()
+        and (is_parquet(p) or _is_csv(p))
+        and not _is_hidden(p.relative_to(path))
+        and not _is_prepared(p, path)
     ]
     if not found:
         raise ValueError(f"There is no CSV or Parquet file. Received: `path={str(path)!r}`")
@@ -57,6 +62,11 @@ def is_parquet(path: pathlib.Path) -> bool:
 
 def _is_hidden(path: pathlib.Path) -> bool:
     return any(part.startswith((".", "_")) for part in path.parts)
+
+
+def _is_prepared(file: pathlib.Path, folder: pathlib.Path) -> bool:
+    parents = file.relative_to(folder).parents
+    return any((folder / parent / PREPARED_FILE).exists() for parent in parents if parent.name)
 
 
 def _is_csv(path: pathlib.Path) -> bool:
@@ -82,7 +92,7 @@ def column_names(path: pathlib.Path) -> list[str]:
             names = pyarrow.parquet.read_schema(path).names
         else:
             names, _ = _csv_names(path)
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowInvalid, *files.DAMAGED) as error:
         raise unreadable([path], error) from error
     for name in names:
         if names.count(name) > 1:
@@ -132,6 +142,7 @@ def read_tables(
         ValueError: names the file, the column and the row (from 0, the header left aside) at
             fault.
     """
+    is_empty = True
     for path in paths:
         sources = _sources(path, schema)
         first_row = 0
@@ -147,8 +158,11 @@ def read_tables(
             except ValueError as error:
                 raise ValueError(f"{path}: {error}") from error
             first_row += batch.num_rows
-        if not first_row:
-            raise ValueError(f"{path} has no rows")
+        is_empty &= not first_row
+    if is_empty:
+        raise ValueError(
+            f"{paths[0]} has no rows" + (", nor has a file beside it" if paths[1:] else "")
+        )
 
 
 def read_texts(path: pathlib.Path, names: list[str]) -> pa.Table:
@@ -197,7 +211,10 @@ def unreadable(paths: list[pathlib.Path], error: Exception) -> ValueError:
     """What to raise for files, or one of them, of which the rows cannot be told apart."""
     texts = [path for path in paths if not is_parquet(path)]
     for path in texts:
-        fault = not_utf8(path)
+        try:
+            fault = not_utf8(path)
+        except files.DAMAGED as damage:
+            return ValueError(f"{path} cannot be read: {damage}")
         if fault is not None:
             return ValueError(f"{path} is not UTF-8 ({fault}): convert it")
     hint = ""
@@ -218,7 +235,7 @@ def _batches(path: pathlib.Path, names: list[str]) -> Iterator[pa.RecordBatch]:
             batch = pa.record_batch(list(columns), names=names)
             for start in range(0, batch.num_rows, BATCH_ROWS):
                 yield batch.slice(start, BATCH_ROWS)
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowInvalid, *files.DAMAGED) as error:
         raise unreadable([path], error) from error
 
 

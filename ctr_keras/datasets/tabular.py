@@ -138,7 +138,7 @@ def _schema(
         features = ", ".join(f"{f.name} ({f.role}, {f.kind})" for f in schema)
         report(f"Inferred a schema: {features}")
     else:
-        schema = schema if isinstance(schema, Schema) else drafts.load(schema)
+        schema = schema if isinstance(schema, Schema) else drafts.load(schema, report)
         unused = unused_columns(sources[0], schema)
         if unused:
             report(f"Columns that the schema leaves out: {', '.join(unused)}")
@@ -150,6 +150,7 @@ def _schema(
                 f"Received: `names={[first[name.lower()], name]}`"
             )
     for feature in schema:
+        drafts.check_values(feature)
         if feature.kind == "text" and drafts.is_unbuilt(feature.vocabulary):
             raise ValueError(
                 f"Feature {feature.name!r}: the words of a text are hashed or looked up in a file "

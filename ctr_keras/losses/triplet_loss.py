@@ -4,7 +4,7 @@ from typing import Any
 
 from keras import ops
 
-from ctr_keras.losses.info_nce import unit_vectors
+from ctr_keras.losses.info_nce import check_one_a_row, unit_vectors
 
 
 def triplet_loss(
@@ -38,14 +38,18 @@ def triplet_loss(
         raise ValueError(
             f"`margin` must be in (0, 2], a cosine distance. Received: `margin={margin}`"
         )
-    shapes = [tuple(ops.shape(x)) for x in (queries, positives, negatives)]
-    if len(shapes[0]) != 2 or len({shape[1:] for shape in shapes}) > 1:
+    query, positive, negative = map(unit_vectors, (queries, positives, negatives))
+    shapes = [tuple(x.shape) for x in (query, positive, negative)]
+    is_pair = len(shapes[0]) == 2 and len({shape[1:] for shape in shapes}) == 1
+    if not is_pair or len({shape[0] for shape in shapes} - {None}) > 1:
         raise ValueError(
             "`queries`, `positives` and `negatives` must have one shape (rows, width). Received: "
             f"{', '.join(str(shape) for shape in shapes)}"
         )
-    query = unit_vectors(queries)
-    gap = ops.sum(query * (unit_vectors(negatives) - unit_vectors(positives)), axis=-1)
-    losses = ops.relu(margin + gap)
-    weights = ops.ones_like(losses) if mask is None else ops.cast(mask, losses.dtype)
+    losses = ops.relu(margin + ops.sum(query * (negative - positive), axis=-1))
+    weights = ops.ones_like(losses)
+    if mask is not None:
+        mask = ops.convert_to_tensor(mask)
+        check_one_a_row(mask, losses.shape, "mask")
+        weights = ops.cast(mask, losses.dtype)
     return ops.sum(losses * weights) / ops.maximum(ops.sum(weights), 1.0)

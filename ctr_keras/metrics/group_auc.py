@@ -137,7 +137,8 @@ class GAUC(keras.metrics.Metric):
     as the models of this package do. They give rows without a group the weight 0, and, where the
     group is an id with a vocabulary, rows whose id is missing (0) or out of vocabulary (1): all
     users that training has not seen are not one user. A feature of the role `"group"` without a
-    vocabulary tells those apart. State is that of one replica.
+    vocabulary tells those apart. The metric cannot be made under a strategy of several replicas,
+    of which none has all rows of a user.
 
     Args:
         group: Name of the feature that holds the group of a row. Defaults to `"user_id"`.
@@ -185,6 +186,7 @@ class GAUC(keras.metrics.Metric):
             raise TypeError(f"`capacity` must be an integer. Received: `capacity={capacity!r}`")
         if capacity < 1:
             raise ValueError(f"`capacity` must be 1 or more. Received: `capacity={capacity}`")
+        _check_one_device()
         self.group = group
         self.capacity = capacity
         id_dtype = "int64" if _on_tensorflow() else "int32"
@@ -258,7 +260,7 @@ class GAUC(keras.metrics.Metric):
             start + rows,
             self.capacity,
             message=f"`{self.name}`: more rows than `capacity`. Set it to the number of rows of "
-            f"the larger of training and validation data. Received: `capacity={self.capacity}`",
+            f"an evaluation. Received: `capacity={self.capacity}`",
         )
         with tf.control_dependencies([] if fits is None else [fits]):
             # Not `tf.range(start, end)`: XLA takes its length for unknown, and copies the buffers.
@@ -320,6 +322,19 @@ class GAUC(keras.metrics.Metric):
     def get_config(self) -> dict[str, Any]:
         """The arguments with which `from_config` makes the same metric."""
         return {**super().get_config(), "group": self.group, "capacity": self.capacity}
+
+
+def _check_one_device() -> None:
+    if not _on_tensorflow():
+        return
+    import tensorflow as tf
+
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    if replicas > 1:
+        raise ValueError(
+            "GAUC needs all rows of a group at once: compile without it, and evaluate on one "
+            f"device. Received: a strategy of {replicas} replicas"
+        )
 
 
 def _on_tensorflow() -> bool:

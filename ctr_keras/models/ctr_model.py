@@ -146,9 +146,9 @@ class CTRModel(keras.Model):
             loss: Of the probability. Defaults to binary cross entropy.
             metrics: Defaults to AUC. `"AUC"` means `ck.metrics.AUC`, which unlike Keras' is exact
                 for rare clicks. A metric with an attribute `group`, such as `ck.metrics.GAUC`, is
-                given that feature of the batch as `groups`, in evaluation only: it keeps every
-                row it is shown but those without a group, and GAUC those of ids out of
-                vocabulary. As Keras' metrics here, it leaves sample weights aside.
+                given that feature of the batch as `groups`, in evaluation only. Rows without a
+                group weigh 0 there, for GAUC also those of ids out of vocabulary; as Keras'
+                metrics here, it leaves sample weights aside.
             weighted_metrics: The same, for metrics that take sample weights.
             jit_compile: XLA turns the sparse gradients of embedding tables dense, so the default
                 is `False`.

@@ -31,6 +31,7 @@ def test_boundaries_of_counted_times_are_those_of_the_rows():
         ([1, 1, 1, 2], (0.8, 0.1, 0.1), "test split would be empty"),
         ([], (0.8, 0.2), "shape=.0,"),
         ([1.0, np.nan], (0.5, 0.5), "row 1: expected a finite time"),
+        (np.array([1, "NaT"], "datetime64[s]"), (0.5, 0.5), "row 1: expected a finite time"),
         ([1, 2], (0.8, 0.1), "fractions=.0.8, 0.1"),
         ([1, 2], (1.2, -0.2), "positive numbers"),
     ],

@@ -206,6 +206,13 @@ def test_vectors_of_other_items_are_set_aside(tmp_path, monkeypatch):
     movielens.prepare(out, raw=raw, report=lines.append)
     assert aside.is_dir() and not vectors.exists() and (out / "text_vectors").is_dir()
     assert "(such as item_id 3, of another title)" in lines[-1] and "encode --items" in lines[-1]
+    # Those that are aside already stay.
+    data.VectorTable.create(vectors, {"encoder": "other"}, 3)
+    monkeypatch.setattr(raw_files, "MOVIES", more)
+    raw_files.write_100k(raw, ROWS)
+    movielens.prepare(out, raw=raw, report=lines.append)
+    assert "it is now item_vectors_before_2;" in lines[-1]
+    assert data.VectorTable.open(aside).encoder == {"encoder": "test"}
 
 
 def test_a_feature_of_users_as_scenario(small, tmp_path):

@@ -602,6 +602,71 @@ def test_another_encoding_is_named_with_byte_and_line(tmp_path, name):
         prepare(tmp_path / "out", path, Schema(features))
 
 
+def test_damaged_archives_are_named(csv, tmp_path):
+    packed, schema = tmp_path / "packed.csv.gz", tabular.infer_schema(csv)
+    whole = gzip.compress(csv.read_bytes())
+    for content in (whole[: len(whole) // 2], csv.read_bytes()):
+        packed.write_bytes(content)
+        for given in (None, schema):
+            with pytest.raises(ValueError, match=r"packed.csv.gz cannot be read: \S+"):
+                prepare(tmp_path / "out", packed, given)
+
+
+def test_an_empty_part_of_a_folder_is_passed_over(csv, tmp_path):
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    frame, schema = pd.read_csv(csv), tabular.infer_schema(csv)
+    for name, rows in {"a": frame[:0], "b": frame}.items():
+        rows.to_csv(parts / f"{name}.csv", index=False)
+    prepare(tmp_path / "one", csv, schema)
+    prepare(tmp_path / "two", parts, schema)
+    for name in SPLITS:
+        pd.testing.assert_frame_equal(
+            stored(tmp_path / "two", name), stored(tmp_path / "one", name)
+        )
+    (parts / "b.csv").unlink()
+    with pytest.raises(ValueError, match="a.csv has no rows"):
+        prepare(tmp_path / "three", parts, schema)
+
+
+def test_data_prepared_in_the_folder_of_its_source(csv, tmp_path):
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    csv.rename(parts / "clicks.csv")
+    assert not prepare(parts / "prepared", parts).reused
+    assert prepare(parts / "prepared", parts).reused
+
+
+def test_the_simulators_probability_is_no_feature(csv, tmp_path):
+    frame = pd.read_csv(csv).assign(true_probability=0.5)
+    frame.to_csv(csv, index=False)
+    lines = []
+    assert "true_probability" not in tabular.infer_schema(csv, report=lines.append)
+    assert any("'true_probability' is left out: it is the simulator's" in line for line in lines)
+
+
+def test_vocabularies_that_are_there_are_used_and_reported(csv, tmp_path):
+    draft, file, said = tmp_path / "schema.json", tmp_path / "vocabularies" / "user_id.txt", []
+    tabular.infer_schema(csv, out=draft, report=quiet)
+    file.parent.mkdir()
+    file.write_text("3\n7\n")
+    tabular.prepare(tmp_path / "out", csv, draft, report=said.append)
+    assert lines(tmp_path / "out", "user_id") == ["3", "7"]
+    assert [line for line in said if str(file) in line and "used as it is" in line]
+    assert not [line for line in said if "item_id.txt" in line]
+    for content, message in (
+        (
+            "3\n7\n03\n",
+            r"user_id.txt, line 3: a vocabulary names each value once, and 3 is at line 1",
+        ),
+        ("3\nseven\n", r"user_id.txt, line 2: expected an integer.*Received: 'seven'"),
+        ("3\n\xe9\n", r"user_id.txt is not UTF-8 \(byte 0xe9 at line 2\)"),
+    ):
+        file.write_text(content, encoding="latin-1")
+        with pytest.raises(ValueError, match=message):
+            prepare(tmp_path / "other", csv, draft)
+
+
 def test_bad_arguments(csv, tmp_path):
     schema = tabular.infer_schema(csv)
     without_time = Schema(tuple(f for f in schema if f.role != "time"))

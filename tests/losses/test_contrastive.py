@@ -68,6 +68,10 @@ def test_bad_arguments():
         triplet_loss(q, k, k, margin=0)
     with pytest.raises(ValueError, match=r"\(6, 5\), \(6, 5\), \(6, 4\)"):
         triplet_loss(q, k, k[:, :4])
+    with pytest.raises(ValueError, match=r"\(6, 5\), \(6, 5\), \(1, 5\)"):
+        triplet_loss(q, k, k[:1])
+    with pytest.raises(ValueError, match=r"`mask` must have one value a row.*\(6, 1\)"):
+        triplet_loss(q, k, k, mask=np.ones((6, 1), bool))
     with pytest.raises(ValueError, match="go together"):
         info_nce_with_bank(q, k, k, key_ids=np.arange(6))
     with pytest.raises(ValueError, match="`temperature=0`"):
