@@ -134,6 +134,8 @@ def _in_workers(
 
     The first that fails ends them all, as an interruption does: they go on where they stopped.
     """
+    with contextlib.suppress(RuntimeError):  # Of a GPU that computes here already.
+        _share_gpus()
     others = multiprocessing.active_children()
     pool = concurrent.futures.ProcessPoolExecutor(
         jobs,
@@ -184,10 +186,17 @@ def _start_worker(threads: int) -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all: the parent ends them.
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    for gpu in tf.config.list_physical_devices("GPU"):
-        tf.config.experimental.set_memory_growth(gpu, True)  # Else the first takes all of it.
+    _share_gpus()
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
+
+
+def _share_gpus() -> None:
+    """Have this process take of a GPU's memory what it needs, where by default it takes all."""
+    import tensorflow as tf
+
+    for gpu in tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.set_memory_growth(gpu, True)
 
 
 def _end_with_parent() -> None:
