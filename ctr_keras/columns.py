@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ctr_keras.schema import Feature, Schema
+from ctr_keras.utf8 import is_utf8
 
 
 @dataclasses.dataclass
@@ -301,7 +302,7 @@ def _numbers(values: np.ndarray, missing: float, expected: str, where: _Where) -
 
 def _strings(values: np.ndarray, where: _Where) -> np.ndarray:
     if values.dtype.kind == "S":
-        good = [_is_utf8(v) for v in values.ravel()]
+        good = [is_utf8(v) for v in values.ravel()]
         where.check(np.array(good, bool).reshape(values.shape), "text in UTF-8", values)
         return np.char.decode(values, "utf-8").astype(object)
     if values.dtype.kind in "iuU":
@@ -312,14 +313,6 @@ def _strings(values: np.ndarray, where: _Where) -> np.ndarray:
     values = np.array(texts, object)
     where.check(np.array([isinstance(v, str) for v in values], bool), "text", values)
     return values
-
-
-def _is_utf8(value: bytes) -> bool:
-    try:
-        value.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _is_missing(value: Any) -> bool:

@@ -1,7 +1,9 @@
-"""Packages that come with an extra of this one."""
+"""Packages beside this one: those that come with an extra, and versions of any."""
 
 import importlib
+import importlib.metadata
 import importlib.util
+from collections.abc import Iterable
 from types import ModuleType
 
 
@@ -22,3 +24,14 @@ def require(module: str, extra: str, purpose: str) -> ModuleType:
 def is_installed(module: str) -> bool:
     """Whether a package that comes with an extra is there; it is not imported."""
     return importlib.util.find_spec(module) is not None
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Of those packages that are installed, by name."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

@@ -10,8 +10,8 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 
-# What reading a packed file that is not whole raises, without its name.
-DAMAGED = (EOFError, OSError, zipfile.BadZipFile, zlib.error)
+# What reading a packed file that is not whole raises beside `OSError`, without its name.
+DAMAGED = (EOFError, zipfile.BadZipFile, zlib.error)
 
 
 def write_atomic(path: str | os.PathLike, content: bytes) -> None:

@@ -226,7 +226,7 @@ class RawFiles:
             with self._open(name) as file:
                 content = file.read()
             return gzip.decompress(content) if name.endswith(".gz") else content
-        except files.DAMAGED as error:
+        except (OSError, *files.DAMAGED) as error:
             raise ValueError(f"{self.label(name)} cannot be read: {error}") from error
 
     def label(self, name: str) -> str:

@@ -108,8 +108,9 @@ def logistic_regression(schema: Schema, rows: dict, newest: int | None) -> list[
     for form in itertools.product((False, True), (0, BINS)):
         matrices = _matrices(schema, fewer, *form)
         for penalty in PENALTIES:
-            found.append((_regression(matrices, fewer, form, penalty), form, penalty))
-            _say(f"{found[-1][0].method:<58}{found[-1][0].valid[0]:>8.4f}")
+            result = _regression(matrices, fewer, form, penalty)
+            found.append((result, form, penalty))
+            _say(f"{result.method:<58}{result.valid[0]:>8.4f}")
     plain = [one for one in found if one[1] == (False, BINS)]
     chosen = [max(among, key=lambda one: one[0].valid) for among in (plain, found)]
     if newest is None:

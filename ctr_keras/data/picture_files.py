@@ -8,7 +8,6 @@ import pathlib
 import posixpath
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator
 
 from ctr_keras import files
@@ -74,7 +73,7 @@ def open_pictures(path: str | os.PathLike) -> Iterator[PictureFiles]:
     try:
         with _opened(pathlib.Path(path)) as pictures:
             yield pictures
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except (tarfile.TarError, *files.DAMAGED) as error:
         raise ValueError(
             f"The archive is damaged ({error}): fetch it again. Received: `images={str(path)!r}`"
         ) from error

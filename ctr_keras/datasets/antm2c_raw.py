@@ -15,6 +15,7 @@ import pyarrow.parquet
 from ctr_keras import files
 from ctr_keras.datasets import staged, truth
 from ctr_keras.sources import Report
+from ctr_keras.utf8 import is_utf8
 
 FEATURES = tuple(f"features_{number}" for number in range(27))
 IDS = ("user_id", *FEATURES, "item_id", "scene")
@@ -242,7 +243,7 @@ class _Checker:
     def _text(self, name: str, values: pa.Array, first: int) -> pa.Array:
         text = self._cast(values, pa.string())
         if text is None:
-            good = pa.array([_is_utf8(value) for value in values.to_pylist()])
+            good = pa.array([is_utf8(value) for value in values.to_pylist()])
             self._check(good, name, "text in UTF-8", values, first)
         return text
 
@@ -283,14 +284,6 @@ class _Checker:
             f"{self._path}, row {first + position}, column {name!r}: expected {expected}. "
             f"Received: `value={values[position].as_py()!r}`"
         )
-
-
-def _is_utf8(value: bytes) -> bool:
-    try:
-        value.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _are_integers(values: pa.Array) -> bool:

@@ -6,9 +6,9 @@ import os
 import pathlib
 
 from ctr_keras import files
-from ctr_keras.datasets.utf8 import not_utf8
 from ctr_keras.schema import RESERVED_IDS, Feature, Schema, Vocabulary
 from ctr_keras.sources import Report, to_stderr
+from ctr_keras.utf8 import not_utf8
 
 # A vocabulary that `prepare` has yet to build from the training rows.
 _UNBUILT_SIZE = RESERVED_IDS
@@ -87,12 +87,13 @@ def check_values(feature: Feature) -> None:
         ValueError: names the file and the line of a value that stands there twice or is of another
             type.
     """
-    file = getattr(feature.vocabulary, "file", None)
-    if file is None or is_unbuilt(feature.vocabulary):
+    vocabulary = feature.vocabulary
+    if vocabulary is None or vocabulary.file is None or is_unbuilt(vocabulary):
         return
+    file = vocabulary.file
     fault = not_utf8(pathlib.Path(file))
     if fault is not None:
-        raise ValueError(f"{file} is not UTF-8 ({fault}): convert it")
+        raise ValueError(fault)
     is_integer = feature.kind == "id" and feature.dtype == "int64"
     lines: dict[str | int, int] = {}
     with open(file, encoding="utf-8", newline="\n") as values:

@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import dataclasses
 import fcntl
+import itertools
 import json
 import os
 import pathlib
@@ -198,9 +199,9 @@ def _set_vectors_aside(old: pathlib.Path, new: pathlib.Path, report: Report) -> 
     changed = _changed_item(old, new)
     if changed is None:
         return
-    taken = {path.name for path in old.iterdir()}
-    names = (f"{_OLD_VECTORS}{suffix}" for suffix in ("", *(f"_{n}" for n in range(2, 1000))))
-    aside = next(name for name in names if name not in taken)
+    numbered = (f"{_OLD_VECTORS}_{number}" for number in itertools.count(2))
+    names = itertools.chain([_OLD_VECTORS], numbered)
+    aside = next(name for name in names if not os.path.lexists(old / name))
     os.rename(old / ITEM_VECTORS, old / aside)
     report(
         f"{old / ITEM_VECTORS} is of other items ({changed}): it is now {aside}; "
@@ -366,8 +367,8 @@ def rows_digest(folder: str | os.PathLike) -> str:
     """Of all rows of a prepared folder and how they are read, wherever it lies."""
     folder = pathlib.Path(folder)
     manifests = [Manifest.load(folder / name) for name in SPLITS]
-    parts = [Schema.load(folder).fingerprint]
-    return digest([*parts, *([m.digest, m.negative_ratio] for m in manifests)])
+    rows = [[manifest.digest, manifest.negative_ratio] for manifest in manifests]
+    return digest([Schema.load(folder).fingerprint, rows])
 
 
 def link(source: pathlib.Path, target: pathlib.Path, names: Iterable[str]) -> None:

@@ -4,7 +4,6 @@ import contextlib
 import os
 import pathlib
 import zipfile
-import zlib
 from collections.abc import Iterator
 
 import numpy as np
@@ -146,7 +145,7 @@ def _csv(path: pathlib.Path, encoding: str) -> pd.DataFrame:
         return pd.read_csv(path, encoding=encoding, dtype=str, keep_default_na=False)
     try:
         return _packed_csv(path, encoding)
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except files.DAMAGED as error:
         raise ValueError(f"{path} is damaged ({error}): fetch it again") from error
 
 

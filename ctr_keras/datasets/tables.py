@@ -14,8 +14,8 @@ import pyarrow.parquet
 from ctr_keras import files
 from ctr_keras.columns import Column, Columns, Ragged, canonical
 from ctr_keras.datasets.prepared import PREPARED_FILE
-from ctr_keras.datasets.utf8 import not_utf8
 from ctr_keras.schema import Feature, Schema
+from ctr_keras.utf8 import not_utf8
 
 BATCH_ROWS = 32_768
 _GROUP_PREFIX = "group_"
@@ -39,13 +39,15 @@ def table_files(path: str | os.PathLike) -> list[pathlib.Path]:
         return [path]
     if not path.exists():
         raise ValueError(f"There is no such file or folder. Received: `path={str(path)!r}`")
+    within = sorted(path.rglob("*"))
+    prepared = {p.parent for p in within if p.name == PREPARED_FILE} - {path}
     found = [
         p
-        for p in sorted(path.rglob("*"))
+        for p in within
         if p.is_file()
         and (is_parquet(p) or _is_csv(p))
         and not _is_hidden(p.relative_to(path))
-        and not _is_prepared(p, path)
+        and prepared.isdisjoint(p.parents)
     ]
     if not found:
         raise ValueError(f"There is no CSV or Parquet file. Received: `path={str(path)!r}`")
@@ -62,11 +64,6 @@ def is_parquet(path: pathlib.Path) -> bool:
 
 def _is_hidden(path: pathlib.Path) -> bool:
     return any(part.startswith((".", "_")) for part in path.parts)
-
-
-def _is_prepared(file: pathlib.Path, folder: pathlib.Path) -> bool:
-    parents = file.relative_to(folder).parents
-    return any((folder / parent / PREPARED_FILE).exists() for parent in parents if parent.name)
 
 
 def _is_csv(path: pathlib.Path) -> bool:
@@ -92,7 +89,7 @@ def column_names(path: pathlib.Path) -> list[str]:
             names = pyarrow.parquet.read_schema(path).names
         else:
             names, _ = _csv_names(path)
-    except (pa.ArrowInvalid, *files.DAMAGED) as error:
+    except (pa.ArrowInvalid, OSError, *files.DAMAGED) as error:
         raise unreadable([path], error) from error
     for name in names:
         if names.count(name) > 1:
@@ -213,10 +210,10 @@ def unreadable(paths: list[pathlib.Path], error: Exception) -> ValueError:
     for path in texts:
         try:
             fault = not_utf8(path)
-        except files.DAMAGED as damage:
+        except (OSError, *files.DAMAGED) as damage:
             return ValueError(f"{path} cannot be read: {damage}")
         if fault is not None:
-            return ValueError(f"{path} is not UTF-8 ({fault}): convert it")
+            return ValueError(fault)
     hint = ""
     if texts and delimiter_of(texts[0]) == TAB:
         hint = ". Between tabs, a value in quotes holds neither a tab nor a line break"
@@ -235,7 +232,7 @@ def _batches(path: pathlib.Path, names: list[str]) -> Iterator[pa.RecordBatch]:
             batch = pa.record_batch(list(columns), names=names)
             for start in range(0, batch.num_rows, BATCH_ROWS):
                 yield batch.slice(start, BATCH_ROWS)
-    except (pa.ArrowInvalid, *files.DAMAGED) as error:
+    except (pa.ArrowInvalid, OSError, *files.DAMAGED) as error:
         raise unreadable([path], error) from error
 
 

@@ -95,7 +95,7 @@ def _batches(path: pathlib.Path) -> Iterator[pa.RecordBatch]:
                 rows += batch.num_rows
         except pa.ArrowInvalid as error:
             raise ValueError(_first_fault(path, rows, str(error))) from error
-        except files.DAMAGED as error:
+        except (OSError, *files.DAMAGED) as error:
             raise ValueError(f"{path} cannot be read after line {rows}: {error}") from error
 
 

@@ -260,11 +260,12 @@ def best_possible(
 ) -> dict[str, float] | None:
     """AUC by slice of the test rows' true probabilities, `None` where nobody knows them.
 
-    NaN of a slice without rows.
-
     Args:
         data: Prepared folder.
         slices: Which test rows, bool `(rows,)`.
+
+    Returns:
+        By the name of a slice; NaN where it has no rows.
     """
     if not truth.file_of(data, "test").is_file():
         return None

@@ -23,7 +23,7 @@ from ctr_keras.experiments.down_sampled import down_sampled
 from ctr_keras.experiments.figures import Figure, cost_figure, relevance_figure, weight_figure
 from ctr_keras.experiments.jobs import run_labelled
 from ctr_keras.experiments.runs import Outcome, Run
-from ctr_keras.experiments.settings import din_attention, runs_of, set_widths
+from ctr_keras.experiments.settings import base_options, runs_of, set_widths
 from ctr_keras.negative_ratio import check_negative_ratio
 
 TABLES = (2, 3, 4)
@@ -89,12 +89,7 @@ class Settings:
         """Arguments of a base model or rival."""
         if model == "CL4CTR":
             return {"base": "DIN", "base_options": self.options("DIN")}
-        options: dict[str, Any] = {"embedding_dim": self.embedding_dim}
-        if model != "FM":
-            options |= {"units": list(self.units), "dropout": self.dropout}
-        if model == "DIN":
-            options |= din_attention(self.attention_units)
-        return options
+        return base_options(self, model)
 
     def at4ctr(self, base: str = "DIN", **changes: Any) -> dict[str, Any]:
         """Arguments of AT4CTR on a base."""

@@ -5,7 +5,6 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
-import importlib.metadata
 import json
 import multiprocessing
 import os
@@ -17,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from ctr_keras import files
+from ctr_keras.extras import versions
 
 Label = TypeVar("Label")
 _RESULT_FILE = "result.json"
@@ -110,15 +110,8 @@ def code_digest(*parts: str) -> str:
     for part in parts:
         modules.update((root / part).rglob("*.py") if (root / part).is_dir() else [root / part])
     content = b"".join(path.read_bytes() for path in sorted(modules))
-    versions = " ".join(map(_version, _LIBRARIES))
-    return hashlib.sha256(content + versions.encode()).hexdigest()[:16]
-
-
-def _version(library: str) -> str:
-    try:
-        return f"{library} {importlib.metadata.version(library)}"
-    except importlib.metadata.PackageNotFoundError:
-        return f"no {library}"
+    libraries = json.dumps(versions(_LIBRARIES))
+    return hashlib.sha256(content + libraries.encode()).hexdigest()[:16]
 
 
 def _here(missing: Mapping[str, Job], folder: pathlib.Path) -> Iterator[tuple[str, Any]]:

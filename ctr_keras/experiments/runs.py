@@ -7,10 +7,10 @@ import time
 from typing import Any, ClassVar
 
 from ctr_keras import data, training
+from ctr_keras.datasets import prepared
 from ctr_keras.experiments import jobs
 from ctr_keras.experiments.relevance import relevance
 from ctr_keras.json_values import digest
-from ctr_keras.schema import Schema
 
 _CODE = (
     "data", "layers", "losses", "metrics", "models", "optimizers", "pretraining", "training",
@@ -98,10 +98,8 @@ class Run:
         """Of its rows, settings and code; see `jobs.Job`."""
         config = dataclasses.asdict(self)
         folder = config.pop("data")
-        manifests = [data.Manifest.load(f"{folder}/{name}") for name in ("train", "valid", "test")]
-        config["rows"] = [[manifest.digest, manifest.negative_ratio] for manifest in manifests]
+        config["rows"] = prepared.rows_digest(folder)
         config["code"] = jobs.code_digest(*_CODE)
-        config["schema"] = Schema.load(folder).fingerprint
         if self.texts:
             config["text_vectors"] = data.VectorTable.of_texts(folder).digest
         if training.takes_item_vectors(self.model, self.options):

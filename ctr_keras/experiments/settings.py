@@ -37,6 +37,16 @@ def din_attention(units: Sequence[int]) -> dict[str, Any]:
     return {"attention_units": list(units), "attention_normalize": "softmax"}
 
 
+def base_options(settings: Any, model: str) -> dict[str, Any]:
+    """Arguments of a base ranker, by the widths that experiments on rankers have in common."""
+    options: dict[str, Any] = {"embedding_dim": settings.embedding_dim}
+    if model != "FM":
+        options |= {"units": list(settings.units), "dropout": settings.dropout}
+    if model == "DIN":
+        options |= din_attention(settings.attention_units)
+    return options
+
+
 def runs_of(
     settings: Any, data: str | os.PathLike, model: str, options: dict[str, Any], **others: Any
 ) -> list[Run]:

@@ -42,7 +42,12 @@ from ctr_keras.experiments.multimodal_figures import (
 )
 from ctr_keras.experiments.pretraining_runs import PretrainingRun
 from ctr_keras.experiments.runs import Run
-from ctr_keras.experiments.settings import din_attention, runs_of, set_widths
+from ctr_keras.experiments.settings import (
+    base_options,
+    din_attention,
+    runs_of,
+    set_widths,
+)
 from ctr_keras.json_values import digest
 from ctr_keras.pretraining import (
     encode_item_images,
@@ -164,15 +169,10 @@ class Settings:
 
     def options(self, model: str, make_epochs: int | None = None) -> dict[str, Any]:
         """Arguments of a model, `make_epochs` other than usual where it is given."""
-        attention = din_attention(self.attention_units)
         if model == "KnowledgeExtractor":
             units = {"units": list(self.make_units), "projection": self.make_projection}
-            return {**units, **attention}
-        options: dict[str, Any] = {"embedding_dim": self.embedding_dim}
-        if self.base != "FM":
-            options |= {"units": list(self.units), "dropout": self.dropout}
-        if self.base == "DIN":
-            options |= attention
+            return {**units, **din_attention(self.attention_units)}
+        options = base_options(self, self.base)
         if model == self.base:
             return options
         wrapped: dict[str, Any] = {"base": self.base, "base_options": options}

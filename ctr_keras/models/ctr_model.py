@@ -304,12 +304,12 @@ class CTRModel(keras.Model):
             total += self._as_share(self.auxiliary_weights[name] * tf.cast(value, total.dtype))
         return y_pred, total, {"ctr_loss": self._as_mean(ctr_loss), **losses}
 
-    # Gradients of replicas are added up, so of a mean over its rows each takes its share, as Keras
-    # does with the loss of `compile`.
     def _as_share(self, mean):
+        """What a replica learns from of the mean over its rows, as the gradients are added up."""
         return mean / self.distribute_strategy.num_replicas_in_sync
 
     def _as_mean(self, share):
+        """The mean over a replica's rows, of its share, as Keras' loss of `compile` is one."""
         return share * self.distribute_strategy.num_replicas_in_sync
 
     def _ctr_loss(self, x, y, y_pred, sample_weight):

@@ -1,7 +1,6 @@
 """What a version is: the file that lies in it for people and tools to read."""
 
 import datetime
-import importlib.metadata
 import os
 import pathlib
 import platform
@@ -11,6 +10,7 @@ from typing import Any
 from ctr_keras.data import Manifest
 from ctr_keras.data.read import check_compatible
 from ctr_keras.data.vector_table import ITEM_VECTORS, TEXT_VECTORS, encoder_of
+from ctr_keras.extras import versions
 from ctr_keras.json_values import finite
 from ctr_keras.models import CTRModel
 from ctr_keras.schema import Schema, Vocabulary
@@ -58,7 +58,7 @@ def model_card(
         "item_vectors": _item_vectors(model, data, item_vectors),
         "data": None if data is None else _splits(pathlib.Path(data)),
         "metrics": None if metrics is None else finite(dict(metrics)),
-        "versions": {"python": platform.python_version(), **_versions()},
+        "versions": {"python": platform.python_version(), **versions(_PACKAGES)},
     }
 
 
@@ -125,14 +125,3 @@ def _splits(folder: pathlib.Path) -> dict[str, Any]:
         }
         for path, manifest in _manifests(folder).items()
     }
-
-
-def _versions() -> dict[str, str]:
-    """Of the packages that are installed."""
-    found = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
